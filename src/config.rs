@@ -1,0 +1,335 @@
+//! The environment, and a `.env` file in the working directory, to [`Config`]. Which settings there are is decided here alone.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use log::LevelFilter;
+
+use crate::ids::{Shown, SimulatorName};
+use crate::secret::Secret;
+
+/// Where the kubelet mounts a pod's own account.
+/// <https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/#directly-accessing-the-rest-api>
+pub const MOUNTED_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// More creates in flight than this only queue up in the API server.
+const MAX_DEPLOY_PARALLELISM: usize = 256;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub simulator: SimulatorName,
+    pub kubernetes: KubernetesSettings,
+    pub pods: PodSettings,
+    pub mqtt: MqttSettings,
+    pub log: LogSettings,
+    /// How many calls to the API are in flight at once, those that read logs apart.
+    pub deploy_parallelism: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct KubernetesSettings {
+    /// A name or an address; an IPv6 one without brackets.
+    pub host: String,
+    pub port: u16,
+    pub token: Token,
+    pub tls: Tls,
+    pub namespace: String,
+}
+
+#[derive(Clone, Debug)]
+pub enum Token {
+    Fixed(Secret),
+    /// Read again as it rotates.
+    File(PathBuf),
+}
+
+#[derive(Clone, Debug)]
+pub enum Tls {
+    /// The API server's certificate must come from a CA in this file.
+    Verified(PathBuf),
+    Unverified,
+}
+
+/// What all model pods have in common.
+#[derive(Clone, Debug)]
+pub struct PodSettings {
+    /// The value of the mark.
+    pub simulator: SimulatorName,
+    pub pull_secret: Option<String>,
+    pub google_secret: Option<String>,
+    pub aws_secret: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct MqttSettings {
+    /// A name or an address; an IPv6 one without brackets.
+    pub host: String,
+    pub port: u16,
+    pub username: String,
+    pub password: Secret,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct LogSettings {
+    pub level: LevelFilter,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// What stands in the environment, by name.
+pub type Variables = BTreeMap<String, String>;
+
+/// The process's environment, and below it what `.env` adds.
+///
+/// # Errors
+/// `.env` is there and cannot be read.
+pub fn environment() -> Result<Variables, String> {
+    let mut variables = Variables::new();
+    let file = Path::new(".env");
+    if file.exists() {
+        let lines = dotenvy::from_path_iter(file).map_err(|error| format!("failed to read .env: {error}"))?;
+        for line in lines {
+            let (name, value) = line.map_err(|error| format!("failed to read .env: {error}"))?;
+            variables.insert(name, value);
+        }
+    }
+    let text = |os: std::ffi::OsString| os.into_string().ok();
+    variables.extend(std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))));
+    Ok(variables)
+}
+
+impl Config {
+    /// `account` is the folder of the mounted account: [`MOUNTED_ACCOUNT`], but for tests.
+    ///
+    /// # Errors
+    /// Every setting that is missing or wrong, each with what would be right.
+    pub fn read(variables: &Variables, account: &Path) -> Result<Self, Vec<ConfigError>> {
+        let mut settings = Reader { variables, errors: Vec::new() };
+        let name = settings.text("SIMULATOR_NAME", "").to_lowercase();
+        let simulator = SimulatorName::new(&name);
+        let config = Self {
+            simulator: simulator.clone().unwrap_or_else(|error| {
+                settings.errors.push(ConfigError::Wrong { name: "SIMULATOR_NAME", problem: error.to_string() });
+                SimulatorName::new("").expect("the empty name is allowed")
+            }),
+            kubernetes: settings.kubernetes(account),
+            pods: PodSettings {
+                simulator: simulator.unwrap_or_else(|_| SimulatorName::new("").expect("the empty name is allowed")),
+                pull_secret: settings.optional("KUBERNETES_PULL_IMAGE_SECRET_NAME"),
+                google_secret: settings.optional("GOOGLE_APPLICATION_CREDENTIALS_K8S_SECRET"),
+                aws_secret: settings.optional("AWS_K8S_SECRET"),
+            },
+            mqtt: MqttSettings {
+                host: settings.text("MQTT_HOST", "localhost"),
+                port: settings.port("MQTT_PORT", 1883),
+                username: settings.text("MQTT_USERNAME", ""),
+                password: Secret::new(settings.text("MQTT_PASSWORD", "")),
+            },
+            log: LogSettings { level: settings.log_level(), format: settings.log_format() },
+            deploy_parallelism: settings.number("DEPLOY_PARALLELISM", 16, 1, MAX_DEPLOY_PARALLELISM),
+        };
+        if settings.errors.is_empty() { Ok(config) } else { Err(settings.errors) }
+    }
+
+    /// Every setting with its value in force, secrets hidden.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        let optional = |value: &Option<String>| value.clone().unwrap_or_default();
+        let (token, token_file) = match &self.kubernetes.token {
+            Token::Fixed(secret) => (secret.to_string(), String::new()),
+            Token::File(path) => (String::new(), path.display().to_string()),
+        };
+        let (verify, ca_file) = match &self.kubernetes.tls {
+            Tls::Verified(path) => ("true", path.display().to_string()),
+            Tls::Unverified => ("false", String::new()),
+        };
+        let format = match self.log.format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        vec![
+            ("SIMULATOR_NAME", self.simulator.to_string()),
+            ("KUBERNETES_HOST", self.kubernetes.host.clone()),
+            ("KUBERNETES_PORT", self.kubernetes.port.to_string()),
+            ("KUBERNETES_NAMESPACE", self.kubernetes.namespace.clone()),
+            ("KUBERNETES_API_TOKEN", token),
+            ("KUBERNETES_API_TOKEN_FILE", token_file),
+            ("KUBERNETES_CA_FILE", ca_file),
+            ("KUBERNETES_VERIFY_TLS", verify.to_owned()),
+            ("KUBERNETES_PULL_IMAGE_SECRET_NAME", optional(&self.pods.pull_secret)),
+            ("GOOGLE_APPLICATION_CREDENTIALS_K8S_SECRET", optional(&self.pods.google_secret)),
+            ("AWS_K8S_SECRET", optional(&self.pods.aws_secret)),
+            ("DEPLOY_PARALLELISM", self.deploy_parallelism.to_string()),
+            ("MQTT_HOST", self.mqtt.host.clone()),
+            ("MQTT_PORT", self.mqtt.port.to_string()),
+            ("MQTT_USERNAME", self.mqtt.username.clone()),
+            ("MQTT_PASSWORD", if self.mqtt.password.reveal().is_empty() { String::new() } else { self.mqtt.password.to_string() }),
+            ("LOG_LEVEL", self.log.level.to_string()),
+            ("LOG_FORMAT", format.to_owned()),
+        ]
+    }
+}
+
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    Missing(&'static str),
+    /// What is wrong, and what would be right.
+    Wrong {
+        name: &'static str,
+        problem: String,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(name) => write!(f, "Missing environment variable {name}"),
+            Self::Wrong { name, problem } => write!(f, "Environment variable {name} {problem}"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Takes one setting after another and gathers what is wrong, so that a person mends all of it at once.
+struct Reader<'a> {
+    variables: &'a Variables,
+    errors: Vec<ConfigError>,
+}
+
+impl Reader<'_> {
+    /// Set to nothing is the same as not set: deployments template their variables.
+    fn optional(&self, name: &str) -> Option<String> {
+        self.variables.get(name).map(|value| value.trim()).filter(|value| !value.is_empty()).map(str::to_owned)
+    }
+
+    fn text(&self, name: &str, default: &str) -> String {
+        self.optional(name).unwrap_or_else(|| default.to_owned())
+    }
+
+    fn wrong(&mut self, name: &'static str, value: &str, right: &str) {
+        self.errors.push(ConfigError::Wrong { name, problem: format!("is {}: {right}", Shown::of(value)) });
+    }
+
+    fn number(&mut self, name: &'static str, default: usize, least: usize, most: usize) -> usize {
+        let Some(value) = self.optional(name) else { return default };
+        match value.parse() {
+            Ok(number) if (least..=most).contains(&number) => number,
+            _ => {
+                self.wrong(name, &value, &format!("it takes a whole number from {least} to {most}"));
+                default
+            }
+        }
+    }
+
+    fn port(&mut self, name: &'static str, default: u16) -> u16 {
+        let port = self.number(name, default.into(), 1, u16::MAX.into());
+        u16::try_from(port).expect("the number is within its range")
+    }
+
+    fn kubernetes(&mut self, account: &Path) -> KubernetesSettings {
+        let in_cluster_host = self.optional("KUBERNETES_SERVICE_HOST");
+        let (host, port) = match &in_cluster_host {
+            Some(host) => (host.as_str(), self.port("KUBERNETES_SERVICE_PORT", 443)),
+            None => ("localhost", 6443),
+        };
+        let host = self.text("KUBERNETES_HOST", host);
+        // A host that someone chose has the port that someone chose, not that of the cluster's own service.
+        let port = if self.optional("KUBERNETES_HOST").is_some() { 6443 } else { port };
+        KubernetesSettings {
+            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            port: self.kubernetes_port(port),
+            token: self.token(account),
+            tls: self.tls(account),
+            namespace: self.text("KUBERNETES_NAMESPACE", "dots"),
+        }
+    }
+
+    /// The kubelet itself sets `KUBERNETES_PORT=tcp://10.96.0.1:443` in every pod.
+    fn kubernetes_port(&mut self, default: u16) -> u16 {
+        const NAME: &str = "KUBERNETES_PORT";
+        let Some(value) = self.optional(NAME) else { return default };
+        let digits = match value.strip_prefix("tcp://") {
+            Some(address) => address.rsplit_once(':').map_or("", |(_, port)| port),
+            None => value.as_str(),
+        };
+        match digits.parse() {
+            Ok(port) if port > 0 => port,
+            _ => {
+                self.wrong(NAME, &value, "it takes a port from 1 to 65535, or tcp://ADDRESS:PORT");
+                default
+            }
+        }
+    }
+
+    fn token(&mut self, account: &Path) -> Token {
+        if let Some(token) = self.optional("KUBERNETES_API_TOKEN") {
+            return Token::Fixed(Secret::new(token));
+        }
+        if let Some(path) = self.optional("KUBERNETES_API_TOKEN_FILE") {
+            return Token::File(path.into());
+        }
+        let mounted = account.join("token");
+        if !mounted.exists() {
+            self.errors.push(ConfigError::Missing("KUBERNETES_API_TOKEN"));
+        }
+        Token::File(mounted)
+    }
+
+    fn tls(&mut self, account: &Path) -> Tls {
+        const VERIFY: &str = "KUBERNETES_VERIFY_TLS";
+        const CA_FILE: &str = "KUBERNETES_CA_FILE";
+        match self.text(VERIFY, "true").to_ascii_lowercase().as_str() {
+            "true" => {}
+            "false" => return Tls::Unverified,
+            other => self.wrong(VERIFY, other, "it takes true or false"),
+        }
+        let mounted = account.join("ca.crt");
+        let named = self.optional(CA_FILE).map(PathBuf::from);
+        let file = named.clone().unwrap_or_else(|| mounted.clone());
+        if !file.exists() {
+            let problem = match named {
+                Some(_) => format!("is {}: there is no such file", Shown::of(&file.display().to_string())),
+                None => format!("is not set, and {} is not there", mounted.display()),
+            };
+            let right = "name the file with the CA of the API server, or give up verification with KUBERNETES_VERIFY_TLS=false";
+            self.errors.push(ConfigError::Wrong { name: CA_FILE, problem: format!("{problem}; {right}") });
+        }
+        Tls::Verified(file)
+    }
+
+    /// Python's names, as deployments have them.
+    fn log_level(&mut self) -> LevelFilter {
+        const NAME: &str = "LOG_LEVEL";
+        let value = self.text(NAME, "INFO");
+        match value.to_ascii_uppercase().as_str() {
+            "DEBUG" => LevelFilter::Debug,
+            "INFO" => LevelFilter::Info,
+            "WARNING" | "WARN" => LevelFilter::Warn,
+            "ERROR" | "CRITICAL" => LevelFilter::Error,
+            _ => {
+                self.wrong(NAME, &value, "it takes DEBUG, INFO, WARNING, ERROR or CRITICAL");
+                LevelFilter::Info
+            }
+        }
+    }
+
+    fn log_format(&mut self) -> LogFormat {
+        const NAME: &str = "LOG_FORMAT";
+        let value = self.text(NAME, "text");
+        match value.to_ascii_lowercase().as_str() {
+            "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            _ => {
+                self.wrong(NAME, &value, "it takes text or json");
+                LogFormat::Text
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The part of a `Pod` that we read, and the `Pod` that we write.
+//!
+//! What is not named here is skipped while parsing and never held: 10 000 whole pods are 440 MB, these fields of them a few.
+//! Names are the API's: <https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>.
+
+use serde::{Deserialize, Deserializer};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::clock::UnixTime;
+use crate::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId};
+use crate::secret::Secret;
+
+/// Whose pod this is. Every list and watch selects by it, and nothing without it is ever touched.
+pub const SIMULATOR_LABEL: &str = "mso.dots/simulator";
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Pod {
+    pub metadata: Metadata,
+    pub spec: Spec,
+    pub status: Status,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metadata {
+    pub name: String,
+    pub uid: String,
+    /// Opaque: compared for nothing, sent back to resume a watch.
+    pub resource_version: String,
+    pub creation_timestamp: Option<Timestamp>,
+    /// When the pod's grace ends, not when the delete was asked for.
+    pub deletion_timestamp: Option<Timestamp>,
+    #[serde(deserialize_with = "or_default")]
+    pub labels: Labels,
+    #[serde(deserialize_with = "or_default")]
+    pub annotations: Annotations,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Labels {
+    #[serde(rename = "mso.dots/simulator")]
+    pub mark: Option<String>,
+    pub simulation_id: Option<String>,
+    pub model_id: Option<String>,
+    pub delete_by_datetime: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Annotations {
+    #[serde(rename = "mso.dots/deploy")]
+    pub deploy: Option<String>,
+    #[serde(rename = "kubectl.kubernetes.io/default-container")]
+    pub default_container: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Spec {
+    /// Empty until a node was found.
+    pub node_name: String,
+    #[serde(deserialize_with = "or_default")]
+    pub containers: Vec<Container>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Container {
+    pub name: String,
+    pub image: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Status {
+    pub phase: String,
+    pub reason: String,
+    pub message: String,
+    #[serde(deserialize_with = "or_default")]
+    pub conditions: Vec<Condition>,
+    #[serde(deserialize_with = "or_default")]
+    pub container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Condition {
+    pub r#type: String,
+    pub status: String,
+    pub reason: String,
+    pub last_transition_time: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ContainerStatus {
+    pub name: String,
+    #[serde(deserialize_with = "or_default")]
+    pub state: ContainerState,
+    #[serde(deserialize_with = "or_default")]
+    pub last_state: ContainerState,
+}
+
+/// At most one is there; none is legal and means waiting.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ContainerState {
+    pub waiting: Option<Waiting>,
+    pub terminated: Option<Terminated>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Waiting {
+    pub reason: String,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Terminated {
+    pub exit_code: i32,
+    pub reason: String,
+    pub message: String,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// An RFC 3339 date, as the API writes each of its dates.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Timestamp(pub UnixTime);
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        OffsetDateTime::parse(&text, &Rfc3339).map(|date| Self(date.into())).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The API writes `null` where a list or a map is empty.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// A pod to create: what differs from model to model. What all have in common is in [`PodSettings`](crate::config::PodSettings).
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewPod {
+    pub name: PodName,
+    pub simulator: SimulatorId,
+    pub simulation: SimulationId,
+    pub model: ModelId,
+    pub deploy: DeployId,
+    /// How many models the request has that this one came with.
+    pub models: usize,
+    pub keep_logs_hours: f64,
+    pub image: String,
+    /// In the request's order, each name once.
+    pub variables: Vec<Variable>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variable {
+    pub name: String,
+    pub value: Secret,
+}

@@ -1,0 +1,163 @@
+//! What goes into the core, and what comes out: the table of contents of the service.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::clock::UnixTime;
+use crate::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId, TopicSegment, Uid};
+use crate::kube::error::Error;
+use crate::kube::pod::{NewPod, Pod, Variable};
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    Broker(BrokerEvent),
+    Pods(PodsEvent),
+    Call(CallOutcome),
+    /// The deadline that `poll_timeout` named may have come.
+    Timeout,
+    /// We are to end: what is in flight is finished, nothing new begins.
+    Stop,
+}
+
+#[derive(Clone, Debug)]
+pub enum BrokerEvent {
+    /// Connected and subscribed.
+    Connected,
+    Disconnected,
+    /// The broker acknowledged this message.
+    Published(MessageId),
+    DeployModels {
+        simulation: TopicSegment,
+        request: Result<DeployRequest, BadRequest>,
+    },
+    ReadyForProcessing {
+        simulation: SimulationId,
+        model: ModelId,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub enum PodsEvent {
+    /// Every pod of ours at one moment, which was not before `asked_at`.
+    Listed { pods: Vec<Pod>, asked_at: Instant },
+    /// Added or modified.
+    Changed(Pod),
+    /// Gone, as it last was.
+    Deleted(Pod),
+    /// The API server's clock, from the Date header of an answer.
+    ServerTime(UnixTime),
+    /// The list or watch failed and is tried again.
+    Failed(Error),
+}
+
+/// What a call came to. The call comes back, so that the core need not remember it.
+#[derive(Clone, Debug)]
+pub struct CallOutcome {
+    pub call: PodCall,
+    pub attempt: u32,
+    pub result: Result<Answer, Error>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    Pod(Box<Pod>),
+    /// The last lines, safe to print.
+    Log(String),
+    Done,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    Publish(Message),
+    /// Do this; the outcome comes back with the same attempt.
+    Call {
+        call: PodCall,
+        attempt: u32,
+    },
+    Log(log::Level, String),
+}
+
+/// Counts the messages of this process.
+pub type MessageId = u64;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    pub id: MessageId,
+    pub simulation: TopicSegment,
+    pub body: Body,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    ModelsReady,
+    ModelHasTerminated { model: TopicSegment, success: bool, exit_code: i32 },
+    AllModelsHaveTerminated,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum PodCall {
+    Create(Arc<NewPod>),
+    Get(PodName),
+    /// Sets the label that says when the pod goes.
+    SetDeleteBy {
+        name: PodName,
+        uid: Uid,
+        delete_by: UnixTime,
+    },
+    /// Stops the pod's containers and leaves its log: `activeDeadlineSeconds: 1`.
+    Stop {
+        name: PodName,
+        uid: Uid,
+    },
+    Delete {
+        name: PodName,
+        uid: Uid,
+    },
+    ReadLog {
+        name: PodName,
+        container: String,
+    },
+}
+
+impl PodCall {
+    pub fn pod(&self) -> &PodName {
+        match self {
+            Self::Create(pod) => &pod.name,
+            Self::Get(name)
+            | Self::SetDeleteBy { name, .. }
+            | Self::Stop { name, .. }
+            | Self::Delete { name, .. }
+            | Self::ReadLog { name, .. } => name,
+        }
+    }
+}
+
+/// What an SO asked for, good as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeployRequest {
+    pub id: DeployId,
+    pub simulator: SimulatorId,
+    pub simulation: SimulationId,
+    /// In the request's order, each id once.
+    pub models: Vec<ModelConfiguration>,
+    /// From 0 to 87 600.
+    pub keep_logs_hours: f64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfiguration {
+    pub model: ModelId,
+    pub pod: PodName,
+    pub image: String,
+    /// In the request's order, each name once.
+    pub variables: Vec<Variable>,
+}
+
+/// Why a request cannot be done, and whom to tell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BadRequest {
+    /// Field, value and what would be right.
+    pub problem: String,
+    /// The models whose ids can stand in a topic, in the request's order, each once.
+    pub models: Vec<TopicSegment>,
+}
