@@ -333,3 +333,135 @@ impl Reader<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with a mounted account, and one without.
+    struct Accounts(PathBuf);
+
+    impl Accounts {
+        fn new(test: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("mso-config-{test}-{}", std::process::id()));
+            std::fs::create_dir_all(folder.join("mounted")).unwrap();
+            std::fs::write(folder.join("mounted/token"), "t").unwrap();
+            std::fs::write(folder.join("mounted/ca.crt"), "c").unwrap();
+            Self(folder)
+        }
+
+        fn mounted(&self) -> PathBuf {
+            self.0.join("mounted")
+        }
+
+        fn none(&self) -> PathBuf {
+            self.0.join("none")
+        }
+    }
+
+    impl Drop for Accounts {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn variables(pairs: &[(&str, &str)]) -> Variables {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn address(pairs: &[(&str, &str)], account: &Path) -> (String, u16) {
+        let kubernetes = Config::read(&variables(pairs), account).unwrap().kubernetes;
+        (kubernetes.host, kubernetes.port)
+    }
+
+    #[test]
+    fn the_api_servers_address_is_found_in_each_way_that_deployments_have() {
+        let accounts = Accounts::new("address");
+        let kubelet = [("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("KUBERNETES_SERVICE_PORT", "443"), ("KUBERNETES_PORT", "tcp://10.96.0.1:443")];
+        let in_pod = |more: &[(&str, &str)]| address(&[&kubelet, more].concat(), &accounts.mounted());
+        let outside = |more: &[(&str, &str)]| address(more, &accounts.mounted());
+        let cases = [
+            ("outside of a cluster", outside(&[]), "localhost", 6443),
+            ("outside, both given", outside(&[("KUBERNETES_HOST", "api.example"), ("KUBERNETES_PORT", "443")]), "api.example", 443),
+            ("in a pod, nothing given", in_pod(&[]), "10.96.0.1", 443),
+            ("in a pod, the host given", in_pod(&[("KUBERNETES_HOST", "kubernetes")]), "kubernetes", 443),
+            ("in a pod, the port given", in_pod(&[("KUBERNETES_HOST", "kubernetes"), ("KUBERNETES_PORT", "8443")]), "kubernetes", 8443),
+            ("IPv6 in brackets", outside(&[("KUBERNETES_HOST", "[fd00::1]")]), "fd00::1", 6443),
+            ("IPv6 of the kubelet", outside(&[("KUBERNETES_PORT", "tcp://[fd00::1]:443")]), "localhost", 443),
+            ("set to nothing is not set", outside(&[("KUBERNETES_HOST", ""), ("KUBERNETES_PORT", " ")]), "localhost", 6443),
+        ];
+        for (phrase, found, host, port) in cases {
+            assert_eq!(found, (host.to_owned(), port), "{phrase}");
+        }
+    }
+
+    #[test]
+    fn each_wrong_value_is_refused_with_its_name_and_what_would_be_right() {
+        let accounts = Accounts::new("wrong");
+        let cases = [
+            ("MQTT_PORT", "0", "is \"0\": it takes a whole number from 1 to 65535"),
+            ("MQTT_PORT", "broker", "is \"broker\": it takes a whole number"),
+            ("KUBERNETES_PORT", "tcp://10.0.0.1", "it takes a port from 1 to 65535, or tcp://ADDRESS:PORT"),
+            ("KUBERNETES_PORT", "70000", "it takes a port"),
+            ("KUBERNETES_VERIFY_TLS", "no", "is \"no\": it takes true or false"),
+            ("KUBERNETES_CA_FILE", "/does/not/exist", "there is no such file"),
+            ("DEPLOY_PARALLELISM", "0", "it takes a whole number from 1 to 256"),
+            ("DEPLOY_PARALLELISM", "257", "it takes a whole number from 1 to 256"),
+            ("LOG_LEVEL", "LOUD", "it takes DEBUG, INFO, WARNING, ERROR or CRITICAL"),
+            ("LOG_FORMAT", "xml", "it takes text or json"),
+            ("SIMULATOR_NAME", "dots/so", "has '/'"),
+            ("SIMULATOR_NAME", "-so", "has '-' at an end"),
+        ];
+        for (name, value, expected) in cases {
+            let errors = Config::read(&variables(&[(name, value)]), &accounts.mounted()).unwrap_err();
+            assert_eq!(errors.len(), 1, "{name}={value}: {errors:?}");
+            let error = errors[0].to_string();
+            assert!(error.contains(name) && error.contains(expected), "{name}={value}: {error}");
+        }
+        let errors = Config::read(&variables(&[("MQTT_PORT", "x"), ("LOG_LEVEL", "x")]), &accounts.none()).unwrap_err();
+        assert_eq!(errors.len(), 4, "all are said at once: {errors:?}");
+    }
+
+    #[test]
+    fn without_a_token_or_a_ca_it_says_what_is_missing() {
+        let accounts = Accounts::new("missing");
+        let errors = Config::read(&variables(&[("KUBERNETES_VERIFY_TLS", "false")]), &accounts.none()).unwrap_err();
+        assert_eq!(errors[0].to_string(), "Missing environment variable KUBERNETES_API_TOKEN");
+        let errors = Config::read(&variables(&[("KUBERNETES_API_TOKEN", "t")]), &accounts.none()).unwrap_err();
+        let error = errors[0].to_string();
+        assert!(error.contains("KUBERNETES_CA_FILE") && error.contains("KUBERNETES_VERIFY_TLS=false"), "{error}");
+    }
+
+    #[test]
+    fn the_token_given_goes_before_the_one_that_is_mounted() {
+        let accounts = Accounts::new("token");
+        let token = |pairs: &[(&str, &str)]| Config::read(&variables(pairs), &accounts.mounted()).unwrap().kubernetes.token;
+        assert!(matches!(token(&[("KUBERNETES_API_TOKEN", " given \n")]), Token::Fixed(given) if given.reveal() == "given"));
+        assert!(matches!(token(&[("KUBERNETES_API_TOKEN_FILE", "/a/file")]), Token::File(path) if path == Path::new("/a/file")));
+        assert!(matches!(token(&[]), Token::File(path) if path == accounts.mounted().join("token")));
+    }
+
+    #[test]
+    fn every_setting_is_shown_and_no_secret_is() {
+        let accounts = Accounts::new("shown");
+        let given = [("KUBERNETES_API_TOKEN", "t0ken"), ("MQTT_USERNAME", "us3r"), ("MQTT_PASSWORD", "passw0rd"), ("SIMULATOR_NAME", "DOTS-SO")];
+        let config = Config::read(&variables(&given), &accounts.mounted()).unwrap();
+        let settings = config.settings();
+        let value = |name: &str| settings.iter().find(|(setting, _)| *setting == name).unwrap().1.clone();
+        assert_eq!(value("SIMULATOR_NAME"), "dots-so");
+        assert_eq!(value("MQTT_USERNAME"), "us3r");
+        assert_eq!((value("KUBERNETES_API_TOKEN").as_str(), value("MQTT_PASSWORD").as_str()), ("<hidden>", "<hidden>"));
+        let everything = format!("{settings:?} {config:?}");
+        assert!(!everything.contains("t0ken") && !everything.contains("passw0rd"), "{everything}");
+    }
+
+    #[test]
+    fn log_levels_are_pythons_in_any_case() {
+        let accounts = Accounts::new("level");
+        let level = |value: &str| Config::read(&variables(&[("LOG_LEVEL", value)]), &accounts.mounted()).unwrap().log.level;
+        assert_eq!(level("debug"), LevelFilter::Debug);
+        assert_eq!(level("WARNING"), LevelFilter::Warn);
+        assert_eq!(level("Critical"), LevelFilter::Error);
+        assert_eq!(level(""), LevelFilter::Info);
+    }
+}

@@ -1,2 +1,486 @@
+//! The Kubernetes client: a few calls on ureq. It retries nothing, but once with a new token after a 401, and decides nothing.
+//!
+//! Time limits are those of ureq's phases: its limits for a whole request start a thread for each.
+
 pub mod error;
 pub mod pod;
+mod request;
+mod watch;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::BufReader;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+use ureq::http::{self, HeaderValue, StatusCode, Uri, header};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Body};
+
+use crate::clock::{self, UnixTime};
+use crate::config::{KubernetesSettings, PodSettings, Tls, Token};
+use crate::ids::Shown;
+use crate::orchestrator::event::{Answer, PodCall};
+use crate::secret::Secret;
+use error::{Error, Status};
+use pod::Pod;
+use request::Request;
+use watch::Page;
+pub use watch::{PodList, Watch, WatchEvent};
+
+/// TCP and TLS.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+const SEND_TIME: Duration = Duration::from_secs(10);
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// What bounds a log: its size has no limit, and only its end is held.
+const LOG_TIME: Duration = Duration::from_secs(20);
+
+/// The API server sends a bookmark each minute, so that a watch which says nothing for this long is dead.
+pub const WATCH_IDLE_TIME: Duration = Duration::from_secs(90);
+
+/// A connection has two of these. ureq's own size takes 37 MB for 64 connections.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// client-go's: <https://github.com/kubernetes/client-go/blob/master/tools/pager/pager.go>
+const PAGE_PODS: usize = 500;
+
+/// Ten times what we plan for, of about a kilobyte each.
+const PODS_MAX: usize = 100_000;
+
+/// A page, or all pods at once, while it is parsed; never held.
+const LIST_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// etcd takes 1.5 MiB for an object, and JSON may write one byte as six.
+const OBJECT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// The kubelet changes a mounted token well before its end, and client-go reads it each minute.
+/// <https://kubernetes.io/docs/concepts/storage/projected-volumes/#serviceaccounttoken>
+const TOKEN_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// Longer, and a server's mistake would stop us.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// Texts of `Warning:` headers that are remembered, so as not to be logged again. More are not logged.
+const WARNINGS_MAX: usize = 32;
+
+/// One namespace of one API server. For any number of threads.
+pub struct Client {
+    /// `https://host:port`
+    address: String,
+    namespace: String,
+    pods: PodSettings,
+    tls: TlsConfig,
+    calls: Agent,
+    logs: Agent,
+    token: TokenSource,
+    warned: Mutex<BTreeSet<String>>,
+}
+
+impl Client {
+    /// Connects to nothing yet. `connections` are kept open at most while they are idle: as many as there are threads that call.
+    ///
+    /// # Errors
+    /// A setting cannot be used: the host, the token, or the CA's file.
+    pub fn new(settings: &KubernetesSettings, pods: &PodSettings, connections: usize) -> Result<Self, String> {
+        let host = if settings.host.contains(':') { format!("[{}]", settings.host) } else { settings.host.clone() };
+        let address = format!("https://{host}:{}", settings.port);
+        let is_host = address.parse::<Uri>().is_ok_and(|uri| !host.is_empty() && uri.host() == Some(&host) && uri.path() == "/");
+        if !is_host {
+            return Err(format!("KUBERNETES_HOST is {}, which is no host name and no address", Shown::of(&settings.host)));
+        }
+        let tls = tls_config(&settings.tls)?;
+        Ok(Self {
+            address,
+            namespace: settings.namespace.clone(),
+            pods: pods.clone(),
+            calls: agent(&tls, connections, Reading::Whole(BODY_TIME)),
+            logs: agent(&tls, connections, Reading::Whole(LOG_TIME)),
+            tls,
+            token: TokenSource::new(&settings.token)?,
+            warned: Mutex::default(),
+        })
+    }
+
+    /// Create, get and patch answer with the pod, a log with its end, delete with nothing: the pod may be there for a while.
+    ///
+    /// # Errors
+    /// See [`Error`]. After `Lost` and `Unreadable` the call may have been done.
+    pub fn call(&self, call: &PodCall) -> Result<Answer, Error> {
+        let request = Request::of(call, &self.namespace, &self.pods);
+        if let PodCall::ReadLog { .. } = call {
+            let response = self.send(&self.logs, &request)?;
+            let log = request::log_tail(response.into_body().into_reader());
+            return log.map(Answer::Log).map_err(|error| Error::from_body(error, &self.address));
+        }
+        let response = self.send(&self.calls, &request)?;
+        self.log_warnings(&response, call);
+        let body = self.read_body(response)?;
+        if let PodCall::Delete { .. } = call {
+            return Ok(Answer::Done);
+        }
+        let pod: Pod = serde_json::from_slice(&body).map_err(|error| Error::from_json(error, &self.address))?;
+        Ok(Answer::Pod(Box::new(pod.checked()?)))
+    }
+
+    /// All pods with our mark, at one moment which is not before this call.
+    ///
+    /// # Errors
+    /// See [`Error`]. What was read until then is thrown away.
+    pub fn list_pods(&self) -> Result<PodList, Error> {
+        match self.list(Some(PAGE_PODS)) {
+            // Later pages are of the first one's moment, which the server may forget before we are through.
+            Err(error) if error.is_expired() => self.list(None),
+            result => result,
+        }
+    }
+
+    /// What happens to pods with our mark after `resource_version`. The server ends the watch after `timeout_seconds`.
+    ///
+    /// # Errors
+    /// See [`Error`]. That the version is too old is said here or by the first event.
+    pub fn watch_pods(&self, resource_version: &str, timeout_seconds: u32) -> Result<Watch, Error> {
+        let request = Request::watch(&self.namespace, &self.pods.simulator, resource_version, timeout_seconds);
+        // A connection that may have died unseen is never used again.
+        let agent = agent(&self.tls, 1, Reading::Endless { idle: WATCH_IDLE_TIME });
+        let response = self.send(&agent, &request)?;
+        let server_time = server_time(&response);
+        Ok(Watch::new(response.into_body().into_reader(), &self.address, server_time))
+    }
+
+    fn list(&self, limit: Option<usize>) -> Result<PodList, Error> {
+        let mut list = PodList::default();
+        let mut next = String::new();
+        loop {
+            let response = self.send(&self.calls, &Request::list(&self.namespace, &self.pods.simulator, limit, &next))?;
+            list.server_time = server_time(&response);
+            let body = response.into_body().into_with_config().limit(LIST_BYTES_MAX).reader();
+            let page: Page = serde_json::from_reader(BufReader::new(body)).map_err(|error| Error::from_json(error, &self.address))?;
+            for pod in page.items {
+                list.pods.push(pod.checked()?);
+            }
+            if list.pods.len() > PODS_MAX {
+                return Err(Error::Unreadable(format!("{}: more than {PODS_MAX} pods", self.address)));
+            }
+            if page.metadata.resource_version.is_empty() {
+                return Err(Error::Unreadable(format!("{}: a list without a resource version", self.address)));
+            }
+            list.resource_version = page.metadata.resource_version;
+            next = page.metadata.r#continue;
+            if next.is_empty() {
+                return Ok(list);
+            }
+        }
+    }
+
+    /// Sends it and sees to the token. What comes back is a success.
+    fn send(&self, agent: &Agent, request: &Request) -> Result<http::Response<Body>, Error> {
+        let token = self.token.current()?;
+        let mut response = self.send_with(agent, request, &token)?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(newer) = self.token.newer_than(&token)
+        {
+            // What it says does not matter, but that it is read.
+            let _ = self.read_body(response);
+            response = self.send_with(agent, request, &newer)?;
+        }
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let code = response.status().as_u16();
+        let retry_after = retry_after(&response);
+        // Where the body is lost or too large, the code still says what there is to say.
+        let body = self.read_body(response).unwrap_or_default();
+        Err(Error::Refused(Box::new(Status { retry_after, ..Status::read(code, &body) })))
+    }
+
+    fn send_with(&self, agent: &Agent, request: &Request, token: &Secret) -> Result<http::Response<Body>, Error> {
+        let bearer = bearer(token).map_err(Error::Lost)?;
+        let builder = http::Request::builder()
+            .method(&request.method)
+            .uri(format!("{}{}", self.address, request.path))
+            .header(header::AUTHORIZATION, bearer);
+        let result = match &request.body {
+            None => builder.body(()).map_err(ureq::Error::from).and_then(|request| agent.run(request)),
+            Some(content) => {
+                let builder = builder.header(header::CONTENT_TYPE, content.content_type);
+                builder.body(content.bytes.as_slice()).map_err(ureq::Error::from).and_then(|request| agent.run(request))
+            }
+        };
+        result.map_err(|error| Error::from_http(error, &self.address))
+    }
+
+    /// To its end, or the connection could not be used again.
+    fn read_body(&self, response: http::Response<Body>) -> Result<Vec<u8>, Error> {
+        let body = response.into_body().into_with_config().limit(OBJECT_BYTES_MAX);
+        body.read_to_vec().map_err(|error| Error::from_http(error, &self.address))
+    }
+
+    /// Each text once: the API server may have the same to say about each pod.
+    fn log_warnings(&self, response: &http::Response<Body>, call: &PodCall) {
+        for warning in response.headers().get_all(header::WARNING).iter().filter_map(|value| value.to_str().ok()) {
+            let text = warning.replace(call.pod().as_str(), "POD");
+            let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+            if warned.len() < WARNINGS_MAX && warned.insert(text) {
+                log::warn!("The API server warns about pod {}: {warning}. It is not said again of other pods.", call.pod());
+            }
+        }
+    }
+}
+
+/// How long an answer's body may take.
+enum Reading {
+    Whole(Duration),
+    Endless { idle: Duration },
+}
+
+fn agent(tls: &TlsConfig, connections: usize, reading: Reading) -> Agent {
+    let (whole, idle) = match reading {
+        Reading::Whole(time) => (Some(time), None),
+        Reading::Endless { idle } => (None, Some(idle)),
+    };
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .https_only(true)
+        .max_redirects(0)
+        // HTTPS_PROXY is not for us.
+        .proxy(None)
+        .tls_config(tls.clone())
+        .user_agent(concat!("mso/", env!("CARGO_PKG_VERSION")))
+        .accept("application/json, */*")
+        .input_buffer_size(BUFFER_BYTES)
+        .output_buffer_size(BUFFER_BYTES)
+        .max_idle_connections(connections)
+        .max_idle_connections_per_host(connections)
+        .timeout_connect(Some(CONNECT_TIME))
+        .timeout_send_request(Some(SEND_TIME))
+        .timeout_send_body(Some(SEND_TIME))
+        .timeout_recv_response(Some(ANSWER_TIME))
+        .timeout_recv_body(whole)
+        .timeout_per_read(idle)
+        .build()
+        .into()
+}
+
+fn tls_config(tls: &Tls) -> Result<TlsConfig, String> {
+    let builder = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    Ok(match tls {
+        Tls::Verified(file) => builder.root_certs(root_certificates(file)?).build(),
+        Tls::Unverified => builder.disable_verification(true).build(),
+    })
+}
+
+fn root_certificates(file: &Path) -> Result<RootCerts, String> {
+    let shown = file.display();
+    let text = fs::read(file).map_err(|error| format!("KUBERNETES_CA_FILE {shown} cannot be read: {error}"))?;
+    let mut certificates = Vec::new();
+    for item in parse_pem(&text) {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| format!("KUBERNETES_CA_FILE {shown} is no PEM: {error}"))? {
+            certificates.push(certificate);
+        }
+    }
+    // rustls skips what it cannot use, and then trusts nobody.
+    let der = certificates.iter().map(|certificate| rustls::pki_types::CertificateDer::from(certificate.der()));
+    let (usable, _) = rustls::RootCertStore::empty().add_parsable_certificates(der);
+    if usable == 0 {
+        return Err(format!("KUBERNETES_CA_FILE {shown} holds no certificate"));
+    }
+    Ok(RootCerts::from(certificates))
+}
+
+/// Where the token comes from, and the one in use.
+struct TokenSource {
+    source: Token,
+    held: Mutex<Option<Held>>,
+}
+
+struct Held {
+    token: Secret,
+    /// When it was last tried, also in vain.
+    read_at: Instant,
+}
+
+impl TokenSource {
+    /// A file may come later.
+    fn new(source: &Token) -> Result<Self, String> {
+        if let Token::Fixed(token) = source {
+            bearer(token)?;
+        }
+        Ok(Self { source: source.clone(), held: Mutex::default() })
+    }
+
+    /// Read again where it is old. A file that cannot be read leaves the token that there was.
+    fn current(&self) -> Result<Secret, Error> {
+        let path = match &self.source {
+            Token::Fixed(token) => return Ok(token.clone()),
+            Token::File(path) => path,
+        };
+        let now = clock::now().instant;
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = &*held
+            && now.saturating_duration_since(held.read_at) < TOKEN_AGE_MAX
+        {
+            return Ok(held.token.clone());
+        }
+        let token = match (read_token(path), &*held) {
+            (Ok(token), _) => token,
+            (Err(problem), Some(held)) => {
+                log::warn!("{problem}. The last token stays in use.");
+                held.token.clone()
+            }
+            (Err(problem), None) => return Err(Error::Lost(problem)),
+        };
+        *held = Some(Held { token: token.clone(), read_at: now });
+        Ok(token)
+    }
+
+    /// For a token that was refused: the file's, if that is another by now.
+    fn newer_than(&self, refused: &Secret) -> Option<Secret> {
+        let Token::File(path) = &self.source else { return None };
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let token = read_token(path).ok().filter(|token| token != refused)?;
+        *held = Some(Held { token: token.clone(), read_at: clock::now().instant });
+        Some(token)
+    }
+}
+
+fn read_token(path: &Path) -> Result<Secret, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("the token in {} cannot be read: {error}", path.display()))?;
+    let token = Secret::new(text.trim());
+    bearer(&token).map_err(|problem| format!("{}: {problem}", path.display()))?;
+    Ok(token)
+}
+
+fn bearer(token: &Secret) -> Result<HeaderValue, String> {
+    let token = token.reveal().trim();
+    if token.is_empty() {
+        return Err("the token is empty".to_owned());
+    }
+    let mut value =
+        HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| "the token has a character that no HTTP header takes".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn server_time<T>(response: &http::Response<T>) -> Option<UnixTime> {
+    http_date(response.headers().get(header::DATE)?.to_str().ok()?)
+}
+
+/// A number of seconds, or a date, which is held against the clock of whom it came from.
+/// <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>
+fn retry_after<T>(response: &http::Response<T>) -> Option<Duration> {
+    let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = match value.parse::<u64>() {
+        Ok(seconds) => seconds as f64,
+        Err(_) => http_date(value)?.seconds_since(server_time(response).unwrap_or_else(|| clock::now().unix)),
+    };
+    Some(RETRY_AFTER_MAX.mul_f64((seconds / RETRY_AFTER_MAX.as_secs_f64()).clamp(0.0, 1.0)))
+}
+
+/// RFC 9110's date is one of RFC 2822's, with `GMT`.
+fn http_date(text: &str) -> Option<UnixTime> {
+    OffsetDateTime::parse(text, &Rfc2822).ok().map(UnixTime::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_never_more_than_a_minute() {
+        let wait = |value: &str, date: &str| {
+            let response = http::Response::builder().header("Retry-After", value).header("Date", date).body(()).unwrap();
+            retry_after(&response).map(|wait| wait.as_secs_f64())
+        };
+        let date = "Mon, 23 Nov 2026 22:45:13 GMT";
+        let cases: &[(&str, &str, Option<f64>)] = &[
+            ("a number", "7", Some(7.0)),
+            ("none", "0", Some(0.0)),
+            ("an hour", "3600", Some(60.0)),
+            ("more than a number holds", "99999999999999999999999", None),
+            ("a date 20 s later", "Mon, 23 Nov 2026 22:45:33 GMT", Some(20.0)),
+            ("a date of the past", "Mon, 23 Nov 2026 22:45:00 GMT", Some(0.0)),
+            ("a date far away", "Mon, 23 Nov 2099 22:45:00 GMT", Some(60.0)),
+            ("nonsense", "soon", None),
+            ("a negative number", "-1", None),
+        ];
+        for (phrase, value, expected) in cases {
+            assert_eq!(wait(value, date), *expected, "{phrase}");
+        }
+    }
+
+    #[test]
+    fn the_servers_time_is_its_date_header() {
+        let response = http::Response::builder().header("Date", "Sun, 06 Nov 1994 08:49:37 GMT").body(()).unwrap();
+        assert_eq!(server_time(&response), Some(UnixTime(784111777.0)));
+    }
+
+    fn settings(tls: Tls) -> KubernetesSettings {
+        KubernetesSettings {
+            host: "localhost".to_owned(),
+            port: 6443,
+            token: Token::Fixed(Secret::new("token")),
+            tls,
+            namespace: "dots".to_owned(),
+        }
+    }
+
+    fn client(settings: &KubernetesSettings) -> Result<Client, String> {
+        let simulator = crate::ids::SimulatorName::new("").unwrap();
+        Client::new(settings, &PodSettings { simulator, pull_secret: None, google_secret: None, aws_secret: None }, 1)
+    }
+
+    #[test]
+    fn a_setting_that_cannot_be_used_is_named_at_start() {
+        let folder = std::env::temp_dir().join(format!("mso-kube-settings-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str, text: &str| {
+            fs::write(folder.join(name), text).unwrap();
+            Tls::Verified(folder.join(name))
+        };
+        let not_a_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let cases: &[(&str, KubernetesSettings, &str)] = &[
+            ("no CA file", settings(Tls::Verified(folder.join("missing"))), "cannot be read"),
+            ("an empty CA file", settings(file("empty", "")), "empty holds no certificate"),
+            ("a CA file with something else", settings(file("other", not_a_certificate)), "other holds no certificate"),
+            ("a token of two lines", KubernetesSettings { token: Token::Fixed(Secret::new("a\nb")), ..settings(Tls::Unverified) }, "token"),
+            ("a URL", KubernetesSettings { host: "http://a".to_owned(), ..settings(Tls::Unverified) }, "KUBERNETES_HOST"),
+            ("no host", KubernetesSettings { host: String::new(), ..settings(Tls::Unverified) }, "KUBERNETES_HOST"),
+            ("a path", KubernetesSettings { host: "a/b".to_owned(), ..settings(Tls::Unverified) }, "KUBERNETES_HOST"),
+        ];
+        for (phrase, settings, expected) in cases {
+            let problem = client(settings).err().unwrap_or_default();
+            assert!(problem.contains(expected), "{phrase}: {problem:?}");
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn an_ipv6_address_gets_its_brackets() {
+        let client = client(&KubernetesSettings { host: "fd00::1".to_owned(), ..settings(Tls::Unverified) }).unwrap();
+        assert_eq!(client.address, "https://[fd00::1]:6443");
+    }
+
+    #[test]
+    fn a_token_file_that_is_gone_leaves_the_last_token() {
+        let file = std::env::temp_dir().join(format!("mso-kube-token-{}", std::process::id()));
+        let source = TokenSource::new(&Token::File(file.clone())).unwrap();
+        assert!(matches!(source.current(), Err(Error::Lost(problem)) if problem.contains(file.to_str().unwrap())));
+        fs::write(&file, "one\n").unwrap();
+        let one = source.current().unwrap();
+        assert_eq!(one.reveal(), "one");
+        assert_eq!(source.newer_than(&one), None, "the file holds what was refused");
+        fs::write(&file, "two").unwrap();
+        assert_eq!(source.current().unwrap().reveal(), "one", "a minute has not gone by");
+        assert_eq!(source.newer_than(&one).unwrap().reveal(), "two", "but a refused token is replaced at once");
+        assert_eq!(source.current().unwrap().reveal(), "two");
+        fs::remove_file(&file).unwrap();
+        assert_eq!(source.current().unwrap().reveal(), "two");
+        source.held.lock().unwrap().as_mut().unwrap().read_at -= TOKEN_AGE_MAX;
+        assert_eq!(source.current().unwrap().reveal(), "two", "the file is read again, in vain");
+    }
+}

@@ -1,3 +1,27 @@
+//! The Model Services Orchestrator.
+//!
+//! One thread owns all state and decides: [`state`] runs the [`orchestrator`], which is pure. Around it stand edges that translate and
+//! decide nothing, each a thread or a few: [`mqtt`] to the broker, [`pods`] from the Kubernetes API (list and watch), [`deployer`] to it
+//! (create, patch, delete, read logs). Between them go an [`Event`](orchestrator::event::Event) in and a
+//! [`Command`](orchestrator::event::Command) out; a command's outcome comes back as an event. Events are bounded and block the edge that
+//! sends them; commands are bounded by what they are about, so that the state thread never blocks.
+//!
+//! ```text
+//!             broker                              Kubernetes API
+//!               │  ▲                               ▲        │ list + watch
+//!    PUBLISH in │  │ PUBLISH out       create, …,  │        ▼
+//!          ┌────▼──┴───┐                 logs  ┌───┴────┐ ┌──────┐
+//!          │   mqtt    │                       │deployer│ │ pods │
+//!          └────┬──▲───┘                       └──▲──┬──┘ └──┬───┘
+//!         Event │  │ Command::Publish  ::Call     │  │ Event │ Event
+//!               ▼  │                              │  ▼       ▼
+//!          ┌───────┴──────────────────────────────┴────────────────┐
+//!          │ state: Orchestrator   handle(event, now) → commands   │
+//!          └───────────────────────────────────────────────────────┘
+//! ```
+//!
+//! In reading order: [`ids`], [`config`], [`orchestrator`], [`state`], [`mqtt`], [`kube`], [`pods`], [`deployer`], [`supervise`].
+
 pub mod clock;
 pub mod config;
 pub mod ids;

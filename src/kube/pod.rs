@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::error::Error;
 use crate::clock::UnixTime;
 use crate::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId};
 use crate::secret::Secret;
@@ -14,12 +15,28 @@ use crate::secret::Secret;
 /// Whose pod this is. Every list and watch selects by it, and nothing without it is ever touched.
 pub const SIMULATOR_LABEL: &str = "mso.dots/simulator";
 
+/// Which request a pod came with.
+pub const DEPLOY_ANNOTATION: &str = "mso.dots/deploy";
+
+/// How many models that request has.
+pub const MODELS_ANNOTATION: &str = "mso.dots/models";
+
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Pod {
     pub metadata: Metadata,
     pub spec: Spec,
     pub status: Status,
+}
+
+impl Pod {
+    /// Any JSON object reads as a pod, as each field has a default. Without these two it is none.
+    pub(super) fn checked(self) -> Result<Self, Error> {
+        if self.metadata.name.is_empty() || self.metadata.uid.is_empty() {
+            return Err(Error::Unreadable("a pod without name or uid".to_owned()));
+        }
+        Ok(self)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -140,7 +157,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 }
 
 /// The API writes `null` where a list or a map is empty.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+pub(super) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 

@@ -97,7 +97,12 @@ pub enum Body {
 #[derive(Clone, Debug, PartialEq)]
 pub enum PodCall {
     Create(Arc<NewPod>),
-    Get(PodName),
+    /// Asks by name what became of a model's pod, or who has its name.
+    Get {
+        name: PodName,
+        simulation: SimulationId,
+        model: ModelId,
+    },
     /// Sets the label that says when the pod goes.
     SetDeleteBy {
         name: PodName,
@@ -123,11 +128,19 @@ impl PodCall {
     pub fn pod(&self) -> &PodName {
         match self {
             Self::Create(pod) => &pod.name,
-            Self::Get(name)
+            Self::Get { name, .. }
             | Self::SetDeleteBy { name, .. }
             | Self::Stop { name, .. }
             | Self::Delete { name, .. }
             | Self::ReadLog { name, .. } => name,
+        }
+    }
+
+    /// Of the very pod that is meant, where the name alone is not enough.
+    pub fn uid(&self) -> Option<&Uid> {
+        match self {
+            Self::SetDeleteBy { uid, .. } | Self::Stop { uid, .. } | Self::Delete { uid, .. } => Some(uid),
+            Self::Create(_) | Self::Get { .. } | Self::ReadLog { .. } => None,
         }
     }
 }
