@@ -1,1 +1,466 @@
+//! The core: one struct owns what is known of every simulation, and says what to do next.
+//!
+//! [`Orchestrator::handle`] applies one event to the facts and then settles: what follows from the facts is derived in one place for each
+//! kind of thing (a simulation, a pod, a call that waits), from whatever order they came in. It does no I/O, reads no clock, starts
+//! nothing and cannot fail. A command is never assumed to have worked: its outcome comes back as an event.
+//!
+//! - [`event`]: what comes in and goes out
+//! - `deploy`: requests, and the creates that they ask for
+//! - `retention`: every pod of ours in the cluster, and when it goes
+//! - [`pod_state`], `refusal`: the tables that read a pod's status and a failed create
+//! - `simulation`, `calls`, `deadline`: the facts, the queue of calls, the table of deadlines
+
 pub mod event;
+pub mod pod_state;
+
+mod calls;
+mod deadline;
+mod deploy;
+mod refusal;
+mod retention;
+mod simulation;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use log::Level;
+
+use crate::clock::{Now, UnixTime};
+use crate::ids::{ModelId, PodName, SimulationId, SimulatorName, TopicSegment, Uid};
+use crate::kube::error::Error;
+use crate::kube::pod::NewPod;
+use calls::{Calls, backoff};
+use deadline::{Deadline, Deadlines};
+use event::{Answer, Body, BrokerEvent, CallOutcome, Command, Event, Message, MessageId, PodCall, PodsEvent};
+use pod_state::Verdict;
+use refusal::{DENIED_LIMIT, Pause, Remedy, refusal};
+use retention::{Ended, KnownPod};
+use simulation::{Run, Simulation};
+
+/// A model may say ready before its request is known here; later it is another simulator's.
+const READY_KEPT: Duration = Duration::from_secs(60);
+/// Each is some 100 bytes; any client of the broker can send them.
+const MAX_READIES_KEPT: usize = 100_000;
+/// An SO has a clean session: after an outage of the broker it may not have subscribed again yet, and nothing in MQTT 3.1.1 tells.
+const SUBSCRIBERS_RETURN: Duration = Duration::from_secs(5);
+/// How long the kubelet has to correct a status that it does not know.
+const DOUBT: Duration = Duration::from_secs(30);
+/// A log is worth a few tries, not an endless one: the pod may be gone.
+const LOG_ATTEMPTS: u32 = 3;
+/// More than this between our clock and the API server's makes dates in logs misleading.
+const CLOCK_SKEW_SECONDS: f64 = 60.0;
+
+pub struct Orchestrator {
+    simulator: SimulatorName,
+    simulations: BTreeMap<SimulationId, Simulation>,
+    /// Simulations whose end was announced, while their pods are kept and for a while longer.
+    ended: BTreeMap<SimulationId, Ended>,
+    /// Every pod of ours that the cluster is known to have.
+    pods: BTreeMap<PodName, KnownPod>,
+    /// Who said ready before their request came.
+    readies: BTreeSet<(SimulationId, ModelId)>,
+    /// Whose acknowledgement by the broker is awaited.
+    unacknowledged: BTreeMap<MessageId, (SimulationId, Run)>,
+    messages: MessageId,
+    runs: Run,
+    calls: Calls,
+    deadlines: Deadlines,
+    broker: Broker,
+    api: Api,
+    stopping: bool,
+    commands: VecDeque<Command>,
+    jitter: fastrand::Rng,
+    touched: BTreeSet<SimulationId>,
+    touched_pods: BTreeSet<PodName>,
+}
+
+#[derive(Default)]
+struct Broker {
+    connected_at: Option<Instant>,
+    /// Nothing that waits for subscribers goes out before.
+    subscribers_at: Option<Instant>,
+    was_connected: bool,
+}
+
+#[derive(Default)]
+struct Api {
+    /// The first complete list is in.
+    listed: bool,
+    /// The API server's time, and ours when we heard it.
+    time: Option<(UnixTime, Instant)>,
+    skew_told: bool,
+    away_since: Option<Instant>,
+    /// The list or watch is refused, and that was said.
+    refused: bool,
+}
+
+impl Orchestrator {
+    /// `simulator` is the mark by which a pod is ours; `workers` is how many calls are made at once; the seed is for the jitter of retries.
+    pub fn new(simulator: SimulatorName, workers: usize, seed: u64) -> Self {
+        Self {
+            simulator,
+            simulations: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            readies: BTreeSet::new(),
+            unacknowledged: BTreeMap::new(),
+            messages: 0,
+            runs: 0,
+            calls: Calls::new(workers),
+            deadlines: Deadlines::default(),
+            broker: Broker::default(),
+            api: Api::default(),
+            stopping: false,
+            commands: VecDeque::new(),
+            jitter: fastrand::Rng::with_seed(seed),
+            touched: BTreeSet::new(),
+            touched_pods: BTreeSet::new(),
+        }
+    }
+
+    /// Applies one event, then settles. No I/O, no clock, cannot fail.
+    pub fn handle(&mut self, event: Event, now: Now) {
+        match event {
+            Event::Broker(event) => self.on_broker(event, now),
+            Event::Pods(event) => self.on_pods(event, now),
+            Event::Call(outcome) => self.on_call(outcome, now),
+            Event::Timeout => {}
+            Event::Stop => self.stopping = true,
+        }
+        while let Some(deadline) = self.deadlines.take_expired(now.instant) {
+            self.on_deadline(deadline, now);
+        }
+        self.settle(now);
+    }
+
+    /// The next command. Take all of them before waiting.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// When to call `handle(Event::Timeout, _)` next. Early or late is harmless.
+    pub fn poll_timeout(&self, now: Now) -> Option<Instant> {
+        let calls = if self.stopping { None } else { self.calls.next_deadline(now.instant) };
+        [self.deadlines.next(), calls].into_iter().flatten().min()
+    }
+
+    /// Nothing is in flight: no call, and no message that the broker has not acknowledged.
+    pub fn is_idle(&self) -> bool {
+        self.calls.in_flight() == 0 && self.unacknowledged.is_empty()
+    }
+
+    fn on_broker(&mut self, event: BrokerEvent, now: Now) {
+        match event {
+            BrokerEvent::Connected => {
+                self.broker.connected_at = Some(now.instant);
+                if self.broker.was_connected {
+                    self.broker.subscribers_at = Some(now.instant + SUBSCRIBERS_RETURN);
+                }
+                self.broker.was_connected = true;
+                self.touched.extend(self.simulations.keys().cloned());
+            }
+            BrokerEvent::Disconnected => self.broker.connected_at = None,
+            BrokerEvent::Published(id) => self.on_published(id),
+            BrokerEvent::DeployModels { simulation, request } => match request {
+                Ok(request) => self.deploy(request, now),
+                Err(bad) => self.refuse(&simulation, &bad),
+            },
+            BrokerEvent::ReadyForProcessing { simulation, model } => self.on_ready(simulation, model, now),
+        }
+    }
+
+    fn on_published(&mut self, id: MessageId) {
+        let Some((id, run)) = self.unacknowledged.remove(&id) else { return };
+        if let Some(simulation) = self.simulations.get_mut(&id).filter(|simulation| simulation.run == run) {
+            simulation.unacknowledged -= 1;
+            self.touched.insert(id);
+        } else if let Some(ended) = self.ended.get_mut(&id).filter(|ended| ended.run == run) {
+            ended.told = true;
+            self.touch_pods_of(&id);
+        }
+    }
+
+    fn on_ready(&mut self, simulation: SimulationId, model: ModelId, now: Now) {
+        if let Some(running) = self.simulations.get_mut(&simulation)
+            && running.models.contains_key(&model)
+        {
+            if running.set_ready(&model) {
+                self.say(Level::Debug, format!("Model {simulation}/{model} is ready."));
+                self.touched.insert(simulation);
+            } else {
+                self.say(Level::Debug, format!("Model {simulation}/{model} said ready again, or after its end: ignored."));
+            }
+        } else if self.ended.contains_key(&simulation) {
+            self.say(Level::Debug, format!("Model {simulation}/{model} said ready after the end of its simulation: ignored."));
+        } else if self.readies.len() < MAX_READIES_KEPT {
+            self.say(Level::Debug, format!("Model {simulation}/{model} said ready and is not known: kept for a while."));
+            self.readies.insert((simulation.clone(), model.clone()));
+            self.deadlines.set(now.instant + READY_KEPT, Deadline::ReadyIsForgotten { simulation, model });
+        }
+    }
+
+    fn on_pods(&mut self, event: PodsEvent, now: Now) {
+        match event {
+            PodsEvent::Listed { pods, asked_at } => {
+                self.api_answers(now);
+                self.on_listed(pods, asked_at, now);
+            }
+            PodsEvent::Changed(pod) => self.observe(&pod, now),
+            PodsEvent::Deleted(pod) => self.on_deleted(&pod, now),
+            PodsEvent::ServerTime(time) => {
+                self.api_answers(now);
+                self.on_server_time(time, now);
+            }
+            PodsEvent::Failed(error) => self.on_watch_failed(&error, now),
+        }
+    }
+
+    fn on_server_time(&mut self, time: UnixTime, now: Now) {
+        self.api.time = Some((time, now.instant));
+        let skew = now.unix.seconds_since(time);
+        if skew.abs() > CLOCK_SKEW_SECONDS && !self.api.skew_told {
+            self.api.skew_told = true;
+            self.say(
+                Level::Warn,
+                format!("This machine's clock differs from the API server's by {skew:.0} s; the API server's is used for dates."),
+            );
+        }
+    }
+
+    /// The API server's time, going on from when we last heard it.
+    fn server_time(&self, now: Now) -> UnixTime {
+        self.api.time.map_or(now.unix, |(time, at)| time.plus_seconds(now.instant.saturating_duration_since(at).as_secs_f64()))
+    }
+
+    fn on_watch_failed(&mut self, error: &Error, now: Now) {
+        let refusal = refusal(error);
+        if let Error::Refused(status) = error
+            && status.code < 500
+        {
+            if !self.api.refused && !error.is_expired() {
+                self.api.refused = true;
+                self.say(Level::Error, format!("The pods cannot be watched: {}. Trying again.", refusal.message));
+            }
+        } else {
+            self.api_is_away(&refusal.message, now);
+        }
+        if !self.api.listed {
+            let limit = match &refusal.remedy {
+                Remedy::HoldAll(pause) | Remedy::HoldCreates(pause) => pause.limit,
+                Remedy::AskWhoHasTheName | Remedy::Again(_) | Remedy::GiveUp => Some(DENIED_LIMIT),
+            };
+            self.give_up_overdue(refusal.reason, &refusal.message, limit, now);
+        }
+    }
+
+    fn api_is_away(&mut self, why: &str, now: Now) {
+        if self.api.away_since.is_none() {
+            self.api.away_since = Some(now.instant);
+            self.say(Level::Warn, format!("The Kubernetes API is away: {why}. Trying again until it answers."));
+        }
+    }
+
+    fn api_answers(&mut self, now: Now) {
+        if let Some(since) = self.api.away_since.take() {
+            let seconds = now.instant.saturating_duration_since(since).as_secs_f64();
+            self.say(Level::Info, format!("The Kubernetes API answers again, after {seconds:.1} s."));
+        }
+        if std::mem::take(&mut self.api.refused) {
+            self.say(Level::Info, "The pods can be watched again.".to_owned());
+        }
+    }
+
+    fn on_call(&mut self, outcome: CallOutcome, now: Now) {
+        let CallOutcome { call, attempt, result } = outcome;
+        if let PodCall::ReadLog { name, .. } = &call {
+            let name = name.clone();
+            return self.on_log(&name, call, attempt, result, now);
+        }
+        self.calls.done();
+        if result.is_ok() && self.calls.all.end() {
+            self.api_answers(now);
+        }
+        if let Err(error) = &result {
+            self.hold(error, now);
+        }
+        match call {
+            PodCall::Create(pod) => self.on_created(pod, attempt, result, now),
+            PodCall::Get { name, simulation, model } => self.on_got(name, simulation, model, attempt, result, now),
+            PodCall::SetDeleteBy { .. } | PodCall::Stop { .. } | PodCall::Delete { .. } => self.on_changed(&call, result, now),
+            PodCall::ReadLog { .. } => {}
+        }
+    }
+
+    /// What stands in the way of one call stands in the way of others too.
+    fn hold(&mut self, error: &Error, now: Now) {
+        let refusal = refusal(error);
+        let (hold, pause) = match &refusal.remedy {
+            Remedy::HoldAll(pause) => (&mut self.calls.all, pause),
+            Remedy::HoldCreates(pause) => (&mut self.calls.only_creates, pause),
+            Remedy::AskWhoHasTheName | Remedy::Again(_) | Remedy::GiveUp => return,
+        };
+        let Pause { base, cap, at_least, .. } = *pause;
+        let jitter = &mut self.jitter;
+        let first = hold.begin(now.instant, |rounds| backoff(base, cap, rounds, jitter).max(at_least));
+        if first && refusal.reason == "ApiUnavailable" {
+            self.api_is_away(&refusal.message, now);
+        } else if first {
+            self.say(Level::Warn, format!("{}: {}. Trying again.", refusal.reason, refusal.message));
+        }
+    }
+
+    /// A call that failed goes out again: with the others after a hold, or alone after a while.
+    fn call_again(&mut self, call: PodCall, attempt: u32, error: &Error, now: Now) {
+        match refusal(error).remedy {
+            Remedy::HoldAll(_) | Remedy::HoldCreates(_) => self.calls.push(call, attempt + 1),
+            Remedy::Again(pause) => self.deadlines.set(now.instant + pause, Deadline::CallAgain { call, attempt: attempt + 1 }),
+            Remedy::AskWhoHasTheName | Remedy::GiveUp => {
+                let pause = backoff(Duration::from_secs(1), Duration::from_secs(60), attempt, &mut self.jitter);
+                self.deadlines.set(now.instant + pause, Deadline::CallAgain { call, attempt: attempt + 1 });
+            }
+        }
+    }
+
+    fn on_log(&mut self, name: &PodName, call: PodCall, attempt: u32, result: Result<Answer, Error>, now: Now) {
+        let Some(known) = self.pods.get_mut(name) else { return };
+        let Some(crashed) = known.crashed.clone() else { return };
+        let (level, text) = match result {
+            Err(error) if !matches!(error, Error::Refused(_)) && attempt < LOG_ATTEMPTS => {
+                return self
+                    .deadlines
+                    .set(now.instant + Duration::from_secs(1 << attempt), Deadline::CallAgain { call, attempt: attempt + 1 });
+            }
+            Ok(Answer::Log(lines)) if lines.is_empty() => (Level::Warn, format!("Pod {crashed} and wrote no log.")),
+            Ok(Answer::Log(lines)) => (Level::Warn, format!("Pod {crashed} and the last 30 log lines are:\n{lines}")),
+            Ok(Answer::Pod(_) | Answer::Done) => (Level::Warn, format!("Pod {crashed} and has no log.")),
+            Err(error) => (Level::Warn, format!("Pod {crashed} and its log cannot be read: {error}")),
+        };
+        known.crashed = None;
+        self.touched_pods.insert(name.clone());
+        self.say(level, text);
+    }
+
+    fn on_deadline(&mut self, deadline: Deadline, now: Now) {
+        match deadline {
+            Deadline::CallAgain { call, attempt } => match call {
+                PodCall::ReadLog { .. } => self.commands.push_back(Command::Call { call, attempt }),
+                _ => self.calls.push(call, attempt),
+            },
+            Deadline::NameIsFree { simulation, model } => self.create_when_name_is_free(&simulation, &model),
+            Deadline::DoubtIsOver { simulation, model, uid } => {
+                let doubtful = self.simulations.get(&simulation).and_then(|running| running.models.get(&model));
+                if let Some(model_now) = doubtful.filter(|model| model.uid.as_ref() == Some(&uid))
+                    && let Some(verdict) = model_now.doubt.clone()
+                {
+                    self.conclude(&simulation, &model, verdict);
+                }
+            }
+            Deadline::SubscribersAreBack(simulation) => {
+                self.touched.insert(simulation);
+            }
+            Deadline::PodIsDue(name) => {
+                self.touched_pods.insert(name);
+            }
+            Deadline::ReadyIsForgotten { simulation, model } => {
+                if self.api.listed {
+                    self.readies.remove(&(simulation, model));
+                } else {
+                    self.deadlines.set(now.instant + READY_KEPT, Deadline::ReadyIsForgotten { simulation, model });
+                }
+            }
+            Deadline::EndIsForgotten(simulation) => self.forget_end(&simulation, now),
+        }
+    }
+
+    fn settle(&mut self, now: Now) {
+        loop {
+            if let Some(id) = self.touched.pop_first() {
+                self.settle_simulation(id, now);
+            } else if let Some(name) = self.touched_pods.pop_first() {
+                self.settle_pod(&name, now);
+            } else if self.stopping || !self.issue_call(now) {
+                return;
+            }
+        }
+    }
+
+    /// False where no call may go out now.
+    fn issue_call(&mut self, now: Now) -> bool {
+        let Some((call, attempt)) = self.calls.next(now.instant) else { return false };
+        if self.is_wanted(&call, now) {
+            self.say_call(&call, attempt);
+            self.commands.push_back(Command::Call { call, attempt });
+        } else {
+            self.calls.done();
+            self.decide_again(&call);
+        }
+        true
+    }
+
+    fn settle_simulation(&mut self, id: SimulationId, now: Now) {
+        let Some(simulation) = self.simulations.get_mut(&id) else { return };
+        if simulation.models_ready_is_due() {
+            if self.broker.connected_at.is_none() {
+                return;
+            }
+            if let Some(at) = self.broker.subscribers_at.filter(|&at| now.instant < at) {
+                return self.deadlines.set(at, Deadline::SubscribersAreBack(id));
+            }
+            simulation.models_ready_sent = true;
+            self.say(Level::Info, format!("All models in simulation {id} are running. Send out ModelsReady."));
+            self.announce(&id, Body::ModelsReady);
+        }
+        let Some(simulation) = self.simulations.get(&id) else { return };
+        if simulation.has_ended() && simulation.unacknowledged == 0 {
+            self.end(id, now);
+        }
+    }
+
+    /// Publishes for a simulation that runs; the broker's acknowledgement is awaited.
+    fn announce(&mut self, id: &SimulationId, body: Body) {
+        let Some(simulation) = self.simulations.get_mut(id) else { return };
+        simulation.unacknowledged += 1;
+        let run = simulation.run;
+        let message = self.publish(TopicSegment::from(id), body);
+        self.unacknowledged.insert(message, (id.clone(), run));
+    }
+
+    fn publish(&mut self, simulation: TopicSegment, body: Body) -> MessageId {
+        self.messages += 1;
+        self.commands.push_back(Command::Publish(Message { id: self.messages, simulation, body }));
+        self.messages
+    }
+
+    /// The model has ended. The first verdict stays.
+    fn conclude(&mut self, id: &SimulationId, model_id: &ModelId, verdict: Verdict) {
+        let Some(simulation) = self.simulations.get_mut(id) else { return };
+        if !simulation.set_verdict(model_id, &verdict) {
+            return;
+        }
+        let model = &simulation.models[model_id];
+        let (pod, uid) = (model.pod.clone(), model.uid.clone());
+        let Verdict { success, exit_code, .. } = verdict;
+        let (level, state) = if success { (Level::Info, "TERMINATED_SUCCESSFULL") } else { (Level::Warn, "TERMINATED_FAILED") };
+        self.say(level, format!("Model {id}/{model_id} now has exit code {exit_code} due to: {}.", verdict.why()));
+        self.say(level, format!("Model {id}/{model_id} has terminated. Marking as ModelState.{state}."));
+        self.say(Level::Info, format!("Model {id}/{model_id} has terminated. Send out ModelHasTerminated."));
+        self.announce(id, Body::ModelHasTerminated { model: model_id.into(), success, exit_code });
+        if !success {
+            self.read_log(&pod, uid.as_ref(), exit_code);
+        }
+        self.touched.insert(id.clone());
+        self.touched_pods.insert(pod.name.clone());
+    }
+
+    fn read_log(&mut self, pod: &NewPod, uid: Option<&Uid>, exit_code: i32) {
+        let Some(known) = self.pods.get_mut(&pod.name).filter(|known| Some(&known.uid) == uid) else { return };
+        known.crashed = Some(format!("{}.{}.{} crashed with status {exit_code}", pod.simulator, pod.simulation, pod.model));
+        let call = PodCall::ReadLog { name: pod.name.clone(), container: known.container.clone() };
+        self.say(Level::Info, format!("Retrieving last log lines for pod {}", pod.name));
+        self.commands.push_back(Command::Call { call, attempt: 0 });
+    }
+
+    fn say(&mut self, level: Level, text: String) {
+        self.commands.push_back(Command::Log(level, text));
+    }
+}

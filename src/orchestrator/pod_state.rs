@@ -1,0 +1,270 @@
+//! What a pod's status says of its model: the table, read from top to bottom. Pure; nothing is decided here of what follows.
+//!
+//! The words are the kubelet's: <https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/>.
+
+use crate::kube::pod::{ContainerStatus, Pod, Terminated};
+
+/// A model without an exit code of its container has this one: no process can end with it.
+pub const NO_EXIT_CODE: i32 = -1;
+
+/// The kubelet writes messages of any length.
+const MESSAGE_CHARS: usize = 1024;
+
+/// How a model ended. It never changes once it was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub success: bool,
+    pub exit_code: i32,
+    /// A short name; what kubectl shows where Kubernetes has a word for it.
+    pub reason: String,
+    /// For a person, one line. May be empty.
+    pub message: String,
+}
+
+impl Verdict {
+    pub fn failed(exit_code: i32, reason: &str, message: &str) -> Self {
+        Self { success: false, exit_code, reason: reason.to_owned(), message: one_line(message) }
+    }
+
+    /// A failure for which no container gave a code.
+    pub fn failed_without_code(reason: &str, message: &str) -> Self {
+        Self::failed(NO_EXIT_CODE, reason, message)
+    }
+
+    fn succeeded(reason: &str) -> Self {
+        Self { success: true, exit_code: 0, reason: reason.to_owned(), message: String::new() }
+    }
+
+    /// Reason and message, as they stand behind "due to".
+    pub fn why(&self) -> String {
+        if self.message.is_empty() { self.reason.clone() } else { format!("{}: {}", self.reason, self.message) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// The model's container runs, or may still.
+    Alive,
+    Ended(Verdict),
+    /// It looks ended, but the kubelet may correct itself: believed when it stays so.
+    Doubtful(Verdict),
+}
+
+/// What the pod says of the model whose request named `image`.
+pub fn observe(pod: &Pod, image: Option<&str>) -> Observation {
+    let container = model_container(pod, image);
+    let status = pod.status.container_statuses.iter().find(|status| status.name == container);
+    match (status.and_then(|status| terminated(pod, status)), pod.status.phase.as_str()) {
+        (Some(terminated), _) => container_ended(pod, terminated),
+        (None, "Succeeded") => Observation::Ended(Verdict::succeeded("Succeeded")),
+        (None, "Failed") => Observation::Ended(match pod.status.reason.as_str() {
+            "" => Verdict::failed_without_code("Failed without reason", &pod.status.message),
+            reason => Verdict::failed_without_code(reason, &pod.status.message),
+        }),
+        (None, _) => Observation::Alive,
+    }
+}
+
+/// Which of the pod's containers is the model: webhooks add containers, in front too.
+pub fn model_container<'a>(pod: &'a Pod, image: Option<&str>) -> &'a str {
+    let containers = &pod.spec.containers;
+    let named = |name: &str| containers.iter().find(|container| container.name == name);
+    named(&pod.metadata.name)
+        .or_else(|| named(pod.metadata.annotations.default_container.as_deref()?))
+        .or_else(|| containers.iter().find(|container| Some(container.image.as_str()) == image))
+        .or_else(|| containers.first())
+        .map_or(&pod.metadata.name, |container| &container.name)
+}
+
+/// The container's end; that of its last run only where there will be no other.
+fn terminated<'a>(pod: &Pod, status: &'a ContainerStatus) -> Option<&'a Terminated> {
+    let runs_no_more = pod.status.phase == "Failed" || pod.metadata.deletion_timestamp.is_some();
+    let last = status.last_state.terminated.as_ref().filter(|_| status.state.waiting.is_some() && runs_no_more);
+    status.state.terminated.as_ref().or(last)
+}
+
+fn container_ended(pod: &Pod, end: &Terminated) -> Observation {
+    let phase_is_final = ["Failed", "Succeeded"].contains(&pod.status.phase.as_str());
+    let pod_failed = pod.status.phase == "Failed" && !pod.status.reason.is_empty();
+    match (end.exit_code, end.reason.as_str()) {
+        (0, _) if pod_failed && !ended_before_disruption(pod, end) => {
+            let message = format!("{} (container exit code 0)", pod.status.message);
+            Observation::Ended(Verdict::failed_without_code(&pod.status.reason, &message))
+        }
+        // The kubelet says so of a container in which only a child ran out of memory.
+        (0, "OOMKilled") => Observation::Ended(Verdict::succeeded("Success, although a process of it was OOMKilled")),
+        (0, _) => Observation::Ended(Verdict::succeeded("Success!")),
+        (code, "ContainerStatusUnknown") if !phase_is_final && pod.metadata.deletion_timestamp.is_none() => {
+            Observation::Doubtful(Verdict::failed(code, "ContainerStatusUnknown", &end.message))
+        }
+        (code, _) if pod_failed => Observation::Ended(Verdict::failed(code, &pod.status.reason, &pod.status.message)),
+        // The message of a container that ran is the end of its log, which is read and printed apart.
+        (code, "" | "Error") => Observation::Ended(Verdict::failed(code, "Error", "")),
+        (code, reason) => Observation::Ended(Verdict::failed(code, reason, &end.message)),
+    }
+}
+
+/// A model that was done before its pod was evicted has done its work.
+fn ended_before_disruption(pod: &Pod, end: &Terminated) -> bool {
+    let disruption = pod.status.conditions.iter().find(|condition| condition.r#type == "DisruptionTarget" && condition.status == "True");
+    match (end.finished_at, disruption.and_then(|condition| condition.last_transition_time)) {
+        (Some(finished), Some(disrupted)) => finished < disrupted,
+        _ => false,
+    }
+}
+
+/// Words from outside as one line of a log.
+pub fn one_line(text: &str) -> String {
+    let line: String = text.trim().chars().take(MESSAGE_CHARS).map(|char| if char.is_control() { ' ' } else { char }).collect();
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn ended(success: bool, exit_code: i32, why: &str) -> Observation {
+        let (reason, message) = why.split_once(": ").unwrap_or((why, ""));
+        Observation::Ended(Verdict { success, exit_code, reason: reason.to_owned(), message: message.to_owned() })
+    }
+
+    fn pod(status: Value) -> Pod {
+        let metadata = json!({"name": "so-sim-m1", "uid": "u1"});
+        let spec = json!({"containers": [{"name": "so-sim-m1", "image": "model:1"}]});
+        serde_json::from_value(json!({"metadata": metadata, "spec": spec, "status": status})).unwrap()
+    }
+
+    fn container(state: Value) -> Value {
+        json!([{"name": "so-sim-m1", "state": state}])
+    }
+
+    #[test]
+    fn each_row_of_the_table() {
+        let terminated = |code: i32, reason: &str| container(json!({"terminated": {"exitCode": code, "reason": reason, "message": "why"}}));
+        let cases = [
+            (
+                "26: the container runs",
+                json!({"phase": "Running", "containerStatuses": container(json!({"running": {}}))}),
+                Observation::Alive,
+            ),
+            ("15: no status at all", json!({"phase": "Pending"}), Observation::Alive),
+            (
+                "18: an empty state means waiting",
+                json!({"phase": "Pending", "containerStatuses": container(json!({}))}),
+                Observation::Alive,
+            ),
+            (
+                "29: exit 0 while the phase still says Running",
+                json!({"phase": "Running", "containerStatuses": terminated(0, "Completed")}),
+                ended(true, 0, "Success!"),
+            ),
+            ("29: exit 0", json!({"phase": "Succeeded", "containerStatuses": terminated(0, "Completed")}), ended(true, 0, "Success!")),
+            ("30: exit 3", json!({"phase": "Failed", "containerStatuses": terminated(3, "Error")}), ended(false, 3, "Error")),
+            (
+                "31: out of memory",
+                json!({"phase": "Failed", "containerStatuses": terminated(137, "OOMKilled")}),
+                ended(false, 137, "OOMKilled: why"),
+            ),
+            (
+                "31: exit 0 although a child ran out of memory",
+                json!({"phase": "Succeeded", "containerStatuses": terminated(0, "OOMKilled")}),
+                ended(true, 0, "Success, although a process of it was OOMKilled"),
+            ),
+            (
+                "32: the kubelet lost sight of the container",
+                json!({"phase": "Running", "containerStatuses": terminated(137, "ContainerStatusUnknown")}),
+                Observation::Doubtful(Verdict::failed(137, "ContainerStatusUnknown", "why")),
+            ),
+            (
+                "32: and says that this is final",
+                json!({"phase": "Failed", "containerStatuses": terminated(137, "ContainerStatusUnknown")}),
+                ended(false, 137, "ContainerStatusUnknown: why"),
+            ),
+            (
+                "33: the command is not there",
+                json!({"phase": "Failed", "containerStatuses": terminated(128, "StartError")}),
+                ended(false, 128, "StartError: why"),
+            ),
+            (
+                "34: evicted before a container was",
+                json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}),
+                ended(false, -1, "Evicted: low on memory"),
+            ),
+            (
+                "34: evicted, the container killed",
+                json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory", "containerStatuses": terminated(137, "Error")}),
+                ended(false, 137, "Evicted: low on memory"),
+            ),
+            (
+                "34: evicted, the container ended with 0 when told to",
+                json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory", "containerStatuses": terminated(0, "Completed")}),
+                ended(false, -1, "Evicted: low on memory (container exit code 0)"),
+            ),
+            ("39: failed, and nothing says why", json!({"phase": "Failed"}), ended(false, -1, "Failed without reason")),
+            ("41: succeeded, the container's status lost", json!({"phase": "Succeeded"}), ended(true, 0, "Succeeded")),
+            ("42: a phase that we do not know", json!({"phase": "Unknown"}), Observation::Alive),
+        ];
+        for (row, status, expected) in cases {
+            assert_eq!(observe(&pod(status), Some("model:1")), expected, "{row}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_was_done_before_its_eviction_succeeded() {
+        let status = |finished: &str| {
+            json!({
+                "phase": "Failed", "reason": "Evicted",
+                "conditions": [{"type": "DisruptionTarget", "status": "True", "lastTransitionTime": "2026-01-01T12:00:00Z"}],
+                "containerStatuses": container(json!({"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": finished}})),
+            })
+        };
+        assert_eq!(observe(&pod(status("2026-01-01T11:59:59Z")), None), ended(true, 0, "Success!"));
+        assert_eq!(observe(&pod(status("2026-01-01T12:00:01Z")), None), ended(false, -1, "Evicted: (container exit code 0)"));
+    }
+
+    #[test]
+    fn the_last_runs_end_counts_only_where_no_other_run_comes() {
+        let statuses = json!([{
+            "name": "so-sim-m1",
+            "state": {"waiting": {"reason": "ContainerCreating"}},
+            "lastState": {"terminated": {"exitCode": 2, "reason": "Error"}},
+        }]);
+        let running = pod(json!({"phase": "Running", "containerStatuses": statuses}));
+        assert_eq!(observe(&running, None), Observation::Alive);
+        let failed = pod(json!({"phase": "Failed", "containerStatuses": statuses}));
+        assert_eq!(observe(&failed, None), ended(false, 2, "Error"));
+        let mut deleted = running;
+        deleted.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        assert_eq!(observe(&deleted, None), ended(false, 2, "Error"));
+    }
+
+    #[test]
+    fn the_model_is_the_container_with_the_pods_name_and_a_sidecar_is_not() {
+        let with = |containers: Value, annotations: Value| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": {"name": "p", "annotations": annotations}, "spec": {"containers": containers},
+            }))
+            .unwrap()
+        };
+        let sidecar = json!({"name": "sidecar", "image": "mesh"});
+        let cases = [
+            ("by name, a sidecar in front", with(json!([sidecar, {"name": "p"}]), json!(null)), "p"),
+            ("by annotation", with(json!([sidecar, {"name": "x"}]), json!({"kubectl.kubernetes.io/default-container": "x"})), "x"),
+            ("by image", with(json!([sidecar, {"name": "y", "image": "model:1"}]), json!({})), "y"),
+            ("the first", with(json!([{"name": "z"}, sidecar]), json!({})), "z"),
+            ("none", with(json!(null), json!(null)), "p"),
+        ];
+        for (phrase, pod, expected) in cases {
+            assert_eq!(model_container(&pod, Some("model:1")), expected, "{phrase}");
+        }
+        let mut meshed = with(json!([sidecar, {"name": "p"}]), json!({}));
+        meshed.status = serde_json::from_value(json!({"phase": "Running", "containerStatuses": [
+            {"name": "sidecar", "state": {"running": {}}},
+            {"name": "p", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}},
+        ]}))
+        .unwrap();
+        assert_eq!(observe(&meshed, None), ended(true, 0, "Success!"), "53: the sidecar keeps the pod running");
+    }
+}

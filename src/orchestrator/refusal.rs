@@ -1,0 +1,193 @@
+//! What a failed create means, row by row: who stands in the way, and whether waiting helps. Pure.
+//!
+//! Kubernetes has no codes for most of this; the texts are those of its admission plugins.
+
+use std::time::Duration;
+
+use super::pod_state::one_line;
+use crate::kube::error::{Error, Status};
+
+/// What has not come by then will not come by waiting.
+const UNAVAILABLE_LIMIT: Duration = Duration::from_secs(5 * 60);
+/// A token that is replaced, or a Role that is mended, is so within moments.
+pub(super) const DENIED_LIMIT: Duration = Duration::from_secs(2 * 60);
+/// Other simulations end and give their quota back.
+const QUOTA_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Refusal {
+    /// A short name, as it stands in the log and in a verdict.
+    pub reason: &'static str,
+    /// One line, for a person.
+    pub message: String,
+    pub remedy: Remedy,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Remedy {
+    /// Another pod has the name, or ours has it already.
+    AskWhoHasTheName,
+    /// A passing matter of this one call.
+    Again(Duration),
+    /// Creates wait together.
+    HoldCreates(Pause),
+    /// Every call waits.
+    HoldAll(Pause),
+    /// Waiting does not help.
+    GiveUp,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Pause {
+    pub base: Duration,
+    pub cap: Duration,
+    /// What the server asked for.
+    pub at_least: Duration,
+    /// Counted from the request; none waits for ever.
+    pub limit: Option<Duration>,
+}
+
+impl Pause {
+    fn new(base_ms: u64, cap_seconds: u64, limit: Duration) -> Self {
+        let (base, cap) = (Duration::from_millis(base_ms), Duration::from_secs(cap_seconds));
+        Self { base, cap, at_least: Duration::ZERO, limit: Some(limit) }
+    }
+}
+
+/// Rows 3 to 14 of the table.
+pub(super) fn refusal(error: &Error) -> Refusal {
+    let (reason, remedy) = match error {
+        Error::Lost(_) | Error::Unreadable(_) => ("ApiUnavailable", Remedy::HoldAll(Pause::new(500, 30, UNAVAILABLE_LIMIT))),
+        Error::Refused(status) => refused(status),
+    };
+    Refusal { reason, message: message(error), remedy }
+}
+
+fn refused(status: &Status) -> (&'static str, Remedy) {
+    let says = |text: &str| status.message.contains(text);
+    match status.code {
+        401 => ("Unauthorized", Remedy::HoldAll(Pause::new(500, 30, DENIED_LIMIT))),
+        403 if says("exceeded quota") => ("ExceededQuota", Remedy::HoldCreates(Pause::new(1000, 60, QUOTA_LIMIT))),
+        403 if says("failed quota") => ("QuotaRequiresResources", Remedy::GiveUp),
+        403 if status.details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating") => ("NamespaceTerminating", Remedy::GiveUp),
+        403 if says("cannot create resource") => ("Forbidden", Remedy::HoldCreates(Pause::new(30_000, 30, DENIED_LIMIT))),
+        403 => ("PodAdmissionFailed", Remedy::GiveUp),
+        404 => ("NamespaceNotFound", Remedy::GiveUp),
+        409 if status.details.kind == "resourcequotas" => ("ResourceQuotaConflict", Remedy::Again(Duration::from_secs(1))),
+        409 => ("AlreadyExists", Remedy::AskWhoHasTheName),
+        400 if says("denied the request") => ("PodAdmissionFailed", Remedy::GiveUp),
+        400 | 413 | 422 => ("InvalidPod", Remedy::GiveUp),
+        500 if says("request is too large") || says("message larger than max") => ("InvalidPod", Remedy::GiveUp),
+        500 if says("failed calling webhook") => ("ApiUnavailable", Remedy::HoldCreates(Pause::new(500, 30, UNAVAILABLE_LIMIT))),
+        429 | 503 if status.retry_after.is_some() || status.code == 429 => {
+            let at_least = status.retry_after.unwrap_or_default();
+            ("Throttled", Remedy::HoldAll(Pause { at_least, limit: None, ..Pause::new(1000, 60, UNAVAILABLE_LIMIT) }))
+        }
+        500.. => ("ApiUnavailable", Remedy::HoldAll(Pause::new(500, 30, UNAVAILABLE_LIMIT))),
+        _ => ("UnexpectedAnswer", Remedy::GiveUp),
+    }
+}
+
+/// The fields that were refused, where the server names them.
+fn message(error: &Error) -> String {
+    let causes = match error {
+        Error::Refused(status) => status.details.causes.iter().filter(|cause| !cause.field.is_empty()).collect(),
+        Error::Lost(_) | Error::Unreadable(_) => Vec::new(),
+    };
+    if causes.is_empty() {
+        return one_line(&error.to_string());
+    }
+    let fields: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+    one_line(&fields.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kube::error::{Cause, Details};
+
+    fn status(code: u16, message: &str) -> Status {
+        Status { code, message: message.to_owned(), ..Status::default() }
+    }
+
+    #[test]
+    fn each_row_of_the_table() {
+        let namespace_gone = Status {
+            details: Details { causes: vec![Cause { reason: "NamespaceTerminating".into(), ..Cause::default() }], ..Details::default() },
+            ..status(403, "unable to create new content in namespace dots because it is being terminated")
+        };
+        let quota_conflict = Status { details: Details { kind: "resourcequotas".into(), ..Details::default() }, ..status(409, "…") };
+        let throttled = Status { retry_after: Some(Duration::from_secs(7)), ..status(429, "too many requests") };
+        let starting = Status { retry_after: Some(Duration::from_secs(1)), ..status(503, "starting") };
+        let cases: Vec<(&str, Error, &str, &str)> = vec![
+            ("2 to 4: the name is taken", refused(status(409, "pods \"p\" already exists")), "AlreadyExists", "AskWhoHasTheName"),
+            ("5: two creates met at the quota", refused(quota_conflict), "ResourceQuotaConflict", "Again(1s)"),
+            (
+                "6: quota is used up",
+                refused(status(403, "pods \"p\" is forbidden: exceeded quota: q")),
+                "ExceededQuota",
+                "HoldCreates, at most 900s",
+            ),
+            (
+                "7: quota demands limits",
+                refused(status(403, "failed quota: q: must specify limits.cpu")),
+                "QuotaRequiresResources",
+                "GiveUp",
+            ),
+            ("8: pod security", refused(status(403, "violates PodSecurity \"restricted:latest\"")), "PodAdmissionFailed", "GiveUp"),
+            (
+                "8: a webhook says no",
+                refused(status(400, "admission webhook \"w\" denied the request: no")),
+                "PodAdmissionFailed",
+                "GiveUp",
+            ),
+            (
+                "9: the Role lacks it",
+                refused(status(403, "User \"u\" cannot create resource \"pods\"")),
+                "Forbidden",
+                "HoldCreates, at most 120s",
+            ),
+            ("10: the namespace goes", refused(namespace_gone), "NamespaceTerminating", "GiveUp"),
+            ("10: no such namespace", refused(status(404, "namespaces \"x\" not found")), "NamespaceNotFound", "GiveUp"),
+            ("11: a bad field", refused(status(422, "Pod \"p\" is invalid")), "InvalidPod", "GiveUp"),
+            ("11: too large for the API server", refused(status(413, "too large")), "InvalidPod", "GiveUp"),
+            ("11: too large for etcd", refused(status(500, "etcdserver: request is too large")), "InvalidPod", "GiveUp"),
+            ("12: the token has expired", refused(status(401, "Unauthorized")), "Unauthorized", "HoldAll, at most 120s"),
+            ("13: too many requests", refused(throttled), "Throttled", "HoldAll, at least 7s"),
+            ("13: 503 that says when", refused(starting), "Throttled", "HoldAll, at least 1s"),
+            ("14: 503 that does not", refused(status(503, "no")), "ApiUnavailable", "HoldAll, at most 300s"),
+            ("14: a webhook is away", refused(status(500, "failed calling webhook \"w\"")), "ApiUnavailable", "HoldCreates, at most 300s"),
+            ("14: no answer", Error::Lost("timed out".into()), "ApiUnavailable", "HoldAll, at most 300s"),
+            ("14: half an answer", Error::Unreadable("EOF".into()), "ApiUnavailable", "HoldAll, at most 300s"),
+            ("a redirect", refused(status(302, "")), "UnexpectedAnswer", "GiveUp"),
+        ];
+        for (row, error, reason, remedy) in cases {
+            let refusal = refusal(&error);
+            assert_eq!((refusal.reason, in_words(&refusal.remedy).as_str()), (reason, remedy), "{row}");
+        }
+    }
+
+    #[test]
+    fn an_invalid_pod_names_its_fields() {
+        let cause =
+            Cause { reason: "FieldValueInvalid".into(), field: "spec.containers[0].image".into(), message: "Required value".into() };
+        let invalid = Status { details: Details { causes: vec![cause], ..Details::default() }, ..status(422, "Pod is invalid") };
+        assert_eq!(refusal(&refused(invalid)).message, "spec.containers[0].image: Required value");
+    }
+
+    fn refused(status: Status) -> Error {
+        Error::Refused(Box::new(status))
+    }
+
+    fn in_words(remedy: &Remedy) -> String {
+        let limits = |pause: &Pause| match pause.limit {
+            Some(limit) => format!("at most {limit:?}"),
+            None => format!("at least {:?}", pause.at_least),
+        };
+        match remedy {
+            Remedy::HoldCreates(pause) => format!("HoldCreates, {}", limits(pause)),
+            Remedy::HoldAll(pause) => format!("HoldAll, {}", limits(pause)),
+            other => format!("{other:?}"),
+        }
+    }
+}

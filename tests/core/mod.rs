@@ -1,0 +1,116 @@
+//! What the tests of the core share: events in few words, commands in words that a person can read.
+
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
+
+use std::time::{Duration, Instant};
+
+use mso::clock::{Now, UnixTime};
+use mso::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId, TopicSegment};
+use mso::kube::error::{Details, Error, Status};
+use mso::kube::pod::{Pod, Variable};
+use mso::orchestrator::Orchestrator;
+use mso::orchestrator::event::{Body, BrokerEvent, Command, DeployRequest, Event, ModelConfiguration, PodCall, PodsEvent};
+use mso::secret::Secret;
+use serde_json::{Value, json};
+
+/// The simulated wall clock, and the API server's, begin here.
+pub const START: f64 = 1_000_000.0;
+
+pub fn now_at(start: Instant, since: Duration) -> Now {
+    Now { instant: start + since, unix: UnixTime(START + since.as_secs_f64()) }
+}
+
+pub fn request(deploy: u8, simulation: &str, models: &[&str], keep_logs_hours: f64) -> DeployRequest {
+    let (simulator, simulation) = (SimulatorId::new("so").unwrap(), SimulationId::new(simulation).unwrap());
+    let configuration = |text: &&str| {
+        let (id, image) = text.split_once('=').unwrap_or((text, "model:1"));
+        let model = ModelId::new(id).unwrap();
+        let pod = PodName::of(&simulator, &simulation, &model).unwrap();
+        let variables = vec![Variable { name: "A".to_owned(), value: Secret::new("secret") }];
+        ModelConfiguration { model, pod, image: image.to_owned(), variables }
+    };
+    let models = models.iter().map(configuration).collect();
+    let id = DeployId::new(&format!("{deploy:016x}")).unwrap();
+    DeployRequest { id, simulator, models, simulation, keep_logs_hours }
+}
+
+pub fn deploy_event(request: DeployRequest) -> Event {
+    let simulation = TopicSegment::from(&request.simulation);
+    Event::Broker(BrokerEvent::DeployModels { simulation, request: Ok(request) })
+}
+
+pub fn ready_event(simulation: &str, model: &str) -> Event {
+    let (simulation, model) = (SimulationId::new(simulation).unwrap(), ModelId::new(model).unwrap());
+    Event::Broker(BrokerEvent::ReadyForProcessing { simulation, model })
+}
+
+pub fn listed_event(pods: Vec<Pod>, asked_at: Instant) -> Event {
+    Event::Pods(PodsEvent::Listed { pods, asked_at })
+}
+
+pub fn refused(code: u16, message: &str) -> Error {
+    Error::Refused(Box::new(Status { code, message: message.to_owned(), details: Details::default(), ..Status::default() }))
+}
+
+/// A pod of ours as the API server shows it, running on a node.
+pub fn pod(deploy: u8, simulation: &str, model: &str, uid: &str) -> Value {
+    let name = format!("so-{simulation}-{model}");
+    json!({
+        "metadata": {
+            "name": name, "uid": uid,
+            "labels": {"mso.dots/simulator": "so", "simulator_id": "so", "simulation_id": simulation, "model_id": model},
+            "annotations": {"mso.dots/deploy": format!("{deploy:016x}")},
+        },
+        "spec": {"nodeName": "node", "containers": [{"name": name, "image": "model:1"}]},
+        "status": {"phase": "Running", "containerStatuses": [{"name": name, "state": {"running": {}}}]},
+    })
+}
+
+/// The same pod with its container ended.
+pub fn ended(mut pod: Value, exit_code: i32, reason: &str) -> Value {
+    pod["status"]["phase"] = json!(if exit_code == 0 { "Succeeded" } else { "Failed" });
+    pod["status"]["containerStatuses"][0]["state"] = json!({"terminated": {"exitCode": exit_code, "reason": reason}});
+    pod
+}
+
+/// The same pod with a value at a JSON pointer.
+pub fn with(mut pod: Value, pointer: &str, value: Value) -> Value {
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    pod.pointer_mut(parent).unwrap()[key.replace("~1", "/")] = value;
+    pod
+}
+
+pub fn parsed(pod: Value) -> Pod {
+    serde_json::from_value(pod).unwrap()
+}
+
+pub fn drain(core: &mut Orchestrator) -> Vec<Command> {
+    std::iter::from_fn(|| core.poll_command()).collect()
+}
+
+pub fn in_words(command: &Command) -> String {
+    match command {
+        Command::Log(level, text) => format!("log {level}: {}", text.replace('\n', "\n           ")),
+        Command::Publish(message) => match &message.body {
+            Body::ModelsReady => format!("publish ModelsReady for {}", message.simulation),
+            Body::AllModelsHaveTerminated => format!("publish AllModelsHaveTerminated for {}", message.simulation),
+            Body::ModelHasTerminated { model, success, exit_code } => {
+                let status = if *success { "SUCCESSFULL" } else { "FAILED" };
+                format!("publish ModelHasTerminated for {}/{model}: {status}, exit code {exit_code}", message.simulation)
+            }
+        },
+        Command::Call { call, attempt } => {
+            let again = if *attempt > 0 { format!(" (try {})", attempt + 1) } else { String::new() };
+            match call {
+                PodCall::Create(pod) => format!("call create {}{again}", pod.name),
+                PodCall::Get { name, .. } => format!("call get {name}{again}"),
+                PodCall::SetDeleteBy { name, uid, delete_by } => {
+                    format!("call set delete_by of {name} ({uid}) to {:.0} s after the start{again}", delete_by.0 - START)
+                }
+                PodCall::Stop { name, uid } => format!("call stop {name} ({uid}){again}"),
+                PodCall::Delete { name, uid } => format!("call delete {name} ({uid}){again}"),
+                PodCall::ReadLog { name, container } => format!("call read log of {name}, container {container}{again}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! A seeded random walk: the core among a cluster and a broker that answer in any order, late, twice or with an error. After every step
+//! what must always hold is checked; at the end all is answered, and every simulation must have come to its end.
+//!
+//! `SEED=n cargo test --test random_walk` walks one seed.
+
+mod core;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use mso::clock::{Now, UnixTime};
+use mso::ids::{PodName, SimulatorName};
+use mso::kube::error::Error;
+use mso::orchestrator::Orchestrator;
+use mso::orchestrator::event::{Answer, Body, BrokerEvent, CallOutcome, Command, Event, MessageId, PodCall, PodsEvent};
+use serde_json::{Value, json};
+
+use crate::core::{START, deploy_event, ended, in_words, listed_event, now_at, parsed, pod, ready_event, refused, request, with};
+
+const SEEDS: u64 = 400;
+const STEPS: u32 = 300;
+const WORKERS: usize = 2;
+const SIMULATIONS: [&str; 2] = ["sim-a", "sim-b"];
+const MODELS: [&str; 3] = ["m1", "m2", "m3"];
+const KEEP_LOGS_HOURS: f64 = 0.5;
+
+/// What surrounds the core, and what it has done so far.
+struct World {
+    core: Orchestrator,
+    start: Instant,
+    since: Duration,
+    random: fastrand::Rng,
+    pods: BTreeMap<String, Value>,
+    uids: u32,
+    /// Pods that somebody else made: they must outlive everything.
+    foreign: BTreeSet<String>,
+    /// Uids of pods whose simulation was started anew since.
+    replaced: BTreeSet<String>,
+    calls: Vec<(PodCall, u32)>,
+    unacknowledged: Vec<MessageId>,
+    connected: bool,
+    /// Of each simulation since its last start, as its SO heard it.
+    heard: BTreeMap<String, Heard>,
+    trace: Vec<String>,
+}
+
+#[derive(Default)]
+struct Heard {
+    models_ready: u32,
+    verdicts: BTreeMap<String, bool>,
+    all_ended: bool,
+    asked: BTreeSet<String>,
+}
+
+impl World {
+    fn new(seed: u64, start: Instant) -> Self {
+        let mut world = Self {
+            core: Orchestrator::new(SimulatorName::new("so").unwrap(), WORKERS, seed),
+            start,
+            since: Duration::ZERO,
+            random: fastrand::Rng::with_seed(seed),
+            pods: BTreeMap::new(),
+            uids: 0,
+            foreign: BTreeSet::new(),
+            replaced: BTreeSet::new(),
+            calls: Vec::new(),
+            unacknowledged: Vec::new(),
+            connected: false,
+            heard: BTreeMap::new(),
+            trace: Vec::new(),
+        };
+        let mut theirs = pod(1, "sim-a", "m3", "theirs");
+        theirs["metadata"]["labels"]["mso.dots/simulator"] = json!("other-so");
+        if world.random.bool() {
+            world.foreign.insert("so-sim-a-m3".to_owned());
+            world.pods.insert("so-sim-a-m3".to_owned(), theirs);
+        }
+        world
+    }
+
+    fn now(&self) -> Now {
+        now_at(self.start, self.since)
+    }
+
+    fn handle(&mut self, event: Event) {
+        self.trace.push(format!("> {event:?}"));
+        self.core.handle(event, self.now());
+        while let Some(command) = self.core.poll_command() {
+            self.trace.push(format!("    < {}", in_words(&command)));
+            self.check(&command);
+            match command {
+                Command::Call { call, attempt } => self.calls.push((call, attempt)),
+                Command::Publish(message) => self.unacknowledged.push(message.id),
+                Command::Log(..) => {}
+            }
+        }
+        let in_window = self.calls.iter().filter(|(call, _)| !matches!(call, PodCall::ReadLog { .. })).count();
+        self.holds(in_window <= WORKERS * 2, "the window bounds the calls in flight");
+    }
+
+    fn holds(&self, condition: bool, invariant: &str) {
+        assert!(condition, "broken: {invariant}\n{}", self.trace.join("\n"));
+    }
+
+    /// What must hold of each command.
+    fn check(&mut self, command: &Command) {
+        match command {
+            Command::Publish(message) => {
+                let simulation = message.simulation.as_str();
+                let heard = self.heard.entry(simulation.to_owned()).or_default();
+                let (was_over, ready_before) = (heard.all_ended, heard.models_ready);
+                match &message.body {
+                    Body::ModelsReady => {
+                        heard.models_ready += 1;
+                        let none_failed = heard.verdicts.values().all(|success| *success);
+                        self.holds(none_failed, "no ModelsReady where a model has failed");
+                    }
+                    Body::ModelHasTerminated { model, success, .. } => {
+                        let before = heard.verdicts.insert(model.to_string(), *success);
+                        self.holds(before.is_none(), "one verdict for a model");
+                    }
+                    Body::AllModelsHaveTerminated => {
+                        heard.all_ended = true;
+                        let all = heard.verdicts.len() == heard.asked.len();
+                        self.holds(all, "AllModelsHaveTerminated after all verdicts");
+                    }
+                }
+                self.holds(!was_over, "nothing after AllModelsHaveTerminated");
+                self.holds(ready_before == 0 || message.body != Body::ModelsReady, "ModelsReady once");
+                self.holds(self.connected || message.body != Body::ModelsReady, "no ModelsReady while the broker is away");
+            }
+            Command::Call { call: PodCall::Delete { name, uid }, .. } => self.check_delete(name, uid.as_str()),
+            Command::Call { call: PodCall::SetDeleteBy { name, .. } | PodCall::Stop { name, .. }, .. } => {
+                self.holds(!self.foreign.contains(name.as_str()), "a foreign pod is never touched");
+            }
+            Command::Call { .. } | Command::Log(..) => {}
+        }
+    }
+
+    fn check_delete(&self, name: &PodName, uid: &str) {
+        self.holds(!self.foreign.contains(name.as_str()), "a foreign pod is never touched");
+        let Some(pod) = self.pods.get(name.as_str()).filter(|pod| pod["metadata"]["uid"] == uid) else { return };
+        let delete_by = pod["metadata"]["labels"]["delete_by_datetime"].as_str().and_then(|text| text.parse::<f64>().ok());
+        let is_over = delete_by.is_some_and(|at| at <= START + self.since.as_secs_f64());
+        let has_no_node = pod["spec"]["nodeName"] == "";
+        self.holds(
+            is_over || self.replaced.contains(uid) || has_no_node,
+            "a pod is deleted only past its time, for a new run, or before it had a node",
+        );
+    }
+
+    /// One random thing happens.
+    fn step(&mut self) {
+        match self.random.u8(0..100) {
+            0..=4 => self.deploy(),
+            5..=14 => self.ready(),
+            15..=49 => self.answer(true),
+            50..=64 => self.acknowledge(),
+            65..=79 => self.pod_changes(),
+            80..=83 => self.pod_vanishes(),
+            84..=88 => self.pass(self.random.clone().f64() * 40.0),
+            89 => self.pass(1900.0),
+            90..=92 => self.list(),
+            93..=94 => self.handle(Event::Pods(PodsEvent::Failed(Error::Lost("cut".to_owned())))),
+            95..=97 => self.toggle_broker(),
+            _ => self.handle(Event::Timeout),
+        }
+    }
+
+    fn deploy(&mut self) {
+        let simulation = *self.random.choice(SIMULATIONS.iter()).unwrap();
+        let heard = self.heard.entry(simulation.to_owned()).or_default();
+        let redelivery = heard.all_ended;
+        let models: Vec<&str> = MODELS.into_iter().take(self.random.usize(1..=3)).collect();
+        if redelivery && self.connected {
+            // An identical request just after a reconnect is not run again: that has a transcript of its own.
+            self.pass(11.0);
+        }
+        let heard = self.heard.entry(simulation.to_owned()).or_default();
+        if heard.all_ended {
+            *heard = Heard::default();
+            let old = self.pods.values().filter(|pod| pod["metadata"]["labels"]["simulation_id"] == simulation);
+            self.replaced.extend(old.map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned()));
+        }
+        heard.asked.extend(models.iter().map(|model| (*model).to_owned()));
+        let deploy = u8::try_from(models.len()).unwrap();
+        self.handle(deploy_event(request(deploy, simulation, &models, KEEP_LOGS_HOURS)));
+    }
+
+    fn ready(&mut self) {
+        let simulation = *self.random.choice(SIMULATIONS.iter()).unwrap();
+        let model = *self.random.choice(MODELS.iter()).unwrap();
+        self.handle(ready_event(simulation, model));
+    }
+
+    fn answer(&mut self, may_fail: bool) {
+        if self.calls.is_empty() {
+            return;
+        }
+        let (call, attempt) = self.calls.remove(self.random.usize(0..self.calls.len()));
+        let fault = if may_fail { self.random.u8(0..20) } else { u8::MAX };
+        let result = match fault {
+            0 => Err(Error::Lost("never arrived".to_owned())),
+            1 => {
+                let _ = self.carry_out(&call);
+                Err(Error::Lost("answer lost".to_owned()))
+            }
+            2 => Err(refused(429, "too many requests")),
+            3 if matches!(call, PodCall::Create(_)) => Err(refused(403, "exceeded quota: q")),
+            4 if matches!(call, PodCall::Create(_)) => Err(refused(422, "invalid")),
+            5 => Err(refused(500, "internal error")),
+            _ => self.carry_out(&call),
+        };
+        self.handle(Event::Call(CallOutcome { call, attempt, result }));
+    }
+
+    /// What the API server does with a call.
+    fn carry_out(&mut self, call: &PodCall) -> Result<Answer, Error> {
+        let name = call.pod().to_string();
+        let has = |uid: &str| self.pods.get(&name).is_some_and(|pod| pod["metadata"]["uid"] == uid);
+        match call {
+            PodCall::Create(_) if self.pods.contains_key(&name) => Err(refused(409, "already exists")),
+            PodCall::Create(new) => {
+                self.uids += 1;
+                let deploy = u8::from_str_radix(new.deploy.as_str(), 16).unwrap();
+                let mut made = pod(deploy, new.simulation.as_str(), new.model.as_str(), &format!("u{}", self.uids));
+                made["spec"]["nodeName"] = json!("");
+                made["status"] = json!({"phase": "Pending"});
+                self.pods.insert(name, made.clone());
+                Ok(Answer::Pod(Box::new(parsed(made))))
+            }
+            PodCall::Get { .. } | PodCall::ReadLog { .. } if !self.pods.contains_key(&name) => Err(refused(404, "not found")),
+            PodCall::Get { .. } => Ok(Answer::Pod(Box::new(parsed(self.pods[&name].clone())))),
+            PodCall::ReadLog { .. } => Ok(Answer::Log("a line".to_owned())),
+            PodCall::SetDeleteBy { uid, .. } | PodCall::Stop { uid, .. } | PodCall::Delete { uid, .. } if !has(uid.as_str()) => {
+                Err(refused(404, "not found"))
+            }
+            PodCall::SetDeleteBy { delete_by: UnixTime(at), .. } => {
+                self.pods.get_mut(&name).unwrap()["metadata"]["labels"]["delete_by_datetime"] = json!(at.to_string());
+                self.show(&name);
+                Ok(Answer::Done)
+            }
+            PodCall::Stop { .. } => {
+                self.end_pod(&name, 137, "DeadlineExceeded");
+                Ok(Answer::Done)
+            }
+            PodCall::Delete { .. } => {
+                self.remove(&name);
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    fn show(&mut self, name: &str) {
+        let shown = parsed(self.pods[name].clone());
+        if !self.foreign.contains(name) {
+            self.handle(Event::Pods(PodsEvent::Changed(shown)));
+        }
+    }
+
+    fn end_pod(&mut self, name: &str, exit_code: i32, reason: &str) {
+        let pod = self.pods[name].clone();
+        if pod["status"]["phase"] != "Succeeded" && pod["status"]["phase"] != "Failed" {
+            let with_container = with(pod, "/status/containerStatuses", json!([{"name": name}]));
+            self.pods.insert(name.to_owned(), ended(with_container, exit_code, reason));
+        }
+        self.show(name);
+    }
+
+    fn remove(&mut self, name: &str) {
+        if let Some(gone) = self.pods.remove(name) {
+            self.handle(Event::Pods(PodsEvent::Deleted(parsed(gone))));
+        }
+    }
+
+    fn some_pod(&mut self) -> Option<String> {
+        let ours: Vec<String> = self.pods.keys().filter(|name| !self.foreign.contains(*name)).cloned().collect();
+        self.random.choice(ours)
+    }
+
+    fn pod_changes(&mut self) {
+        let Some(name) = self.some_pod() else { return };
+        let exit_code = [0, 0, 0, 3][self.random.usize(0..4)];
+        let pod = self.pods.get_mut(&name).unwrap();
+        if pod["spec"]["nodeName"] == "" && self.random.bool() {
+            pod["spec"]["nodeName"] = json!("node");
+            self.show(&name);
+        } else {
+            pod["spec"]["nodeName"] = json!("node");
+            self.end_pod(&name, exit_code, "Error");
+        }
+    }
+
+    /// By hand, with or without a last look by the watch.
+    fn pod_vanishes(&mut self) {
+        let Some(name) = self.some_pod() else { return };
+        if self.random.bool() {
+            self.remove(&name);
+        } else {
+            self.pods.remove(&name);
+            self.pass(0.1);
+            self.list();
+        }
+    }
+
+    fn list(&mut self) {
+        let ours = self.pods.iter().filter(|(name, _)| !self.foreign.contains(*name));
+        let pods = ours.map(|(_, pod)| parsed(pod.clone())).collect();
+        let asked_at = self.start + self.since;
+        self.handle(Event::Pods(PodsEvent::ServerTime(UnixTime(START + self.since.as_secs_f64()))));
+        self.handle(listed_event(pods, asked_at));
+    }
+
+    fn acknowledge(&mut self) {
+        if self.connected && !self.unacknowledged.is_empty() {
+            let id = self.unacknowledged.remove(self.random.usize(0..self.unacknowledged.len()));
+            self.handle(Event::Broker(BrokerEvent::Published(id)));
+        }
+    }
+
+    fn toggle_broker(&mut self) {
+        self.connected = !self.connected;
+        let event = if self.connected { BrokerEvent::Connected } else { BrokerEvent::Disconnected };
+        self.handle(Event::Broker(event));
+    }
+
+    fn pass(&mut self, seconds: f64) {
+        let until = self.since + Duration::from_secs_f64(seconds);
+        let mut wakes = 0;
+        while let Some(at) = self.core.poll_timeout(self.now()).filter(|&at| at <= self.start + until) {
+            self.since = self.since.max(at.saturating_duration_since(self.start));
+            self.handle(Event::Timeout);
+            wakes += 1;
+            self.holds(wakes < 1000, "a wake-up leads somewhere");
+        }
+        self.since = until;
+    }
+
+    /// Everything answers; every pod ends; the time of each comes.
+    fn come_to_an_end(&mut self) {
+        if !self.connected {
+            self.toggle_broker();
+        }
+        self.list();
+        for _ in 0..2000 {
+            while !self.calls.is_empty() {
+                self.answer(false);
+            }
+            while !self.unacknowledged.is_empty() {
+                self.acknowledge();
+            }
+            let Some(name) = self.some_pod() else { break };
+            let is_over = ["Succeeded", "Failed"].iter().any(|phase| self.pods[&name]["status"]["phase"] == *phase);
+            if is_over {
+                self.pass(120.0);
+            } else {
+                self.pods.get_mut(&name).unwrap()["spec"]["nodeName"] = json!("node");
+                self.end_pod(&name, 0, "Completed");
+            }
+        }
+        for _ in 0..200 {
+            self.pass(60.0);
+            while !self.calls.is_empty() {
+                self.answer(false);
+            }
+            while !self.unacknowledged.is_empty() {
+                self.acknowledge();
+            }
+            let names: Vec<String> = self.pods.keys().filter(|name| !self.foreign.contains(*name)).cloned().collect();
+            for name in names {
+                self.end_pod(&name, 0, "Completed");
+            }
+        }
+        self.holds(self.core.is_idle(), "nothing stays in flight");
+        for heard in self.heard.values() {
+            self.holds(heard.all_ended, "every simulation comes to its end");
+        }
+        let left: BTreeSet<&String> = self.pods.keys().collect();
+        self.holds(left.iter().all(|name| self.foreign.contains(*name)), "no pod of ours is left over");
+        self.holds(self.foreign.iter().all(|name| self.pods.contains_key(name)), "foreign pods are left");
+    }
+}
+
+fn walk(seed: u64, start: Instant) -> Vec<String> {
+    let mut world = World::new(seed, start);
+    for _ in 0..STEPS {
+        world.step();
+    }
+    world.come_to_an_end();
+    world.trace
+}
+
+#[test]
+fn whatever_happens_each_simulation_comes_to_its_right_end() {
+    let seeds = match std::env::var("SEED") {
+        Ok(seed) => vec![seed.parse().expect("SEED is a number")],
+        Err(_) => (0..SEEDS).collect(),
+    };
+    let start = mso::clock::now().instant;
+    for seed in seeds {
+        println!("SEED={seed}");
+        let trace = walk(seed, start);
+        assert!(trace == walk(seed, start), "SEED={seed}: the same events gave other commands");
+    }
+}

@@ -1,0 +1,506 @@
+//! Transcripts of the core: events in (`>`), exactly these commands out (`<`). `UPDATE_EXPECT=1 cargo test --test transcripts` writes
+//! them anew; read the difference before you commit it.
+
+mod core;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use mso::clock::{UnixTime, now};
+use mso::ids::{SimulatorName, TopicSegment};
+use mso::kube::error::Error;
+use mso::orchestrator::Orchestrator;
+use mso::orchestrator::event::{Answer, BadRequest, BrokerEvent, CallOutcome, Command, Event, MessageId, PodCall, PodsEvent};
+use serde_json::{Value, json};
+
+use crate::core::{START, deploy_event, drain, ended, in_words, listed_event, now_at, parsed, pod, ready_event, refused, request, with};
+
+const HOUR: f64 = 1.0;
+
+/// Plays what surrounds the core, one step at a time, and writes down what is said.
+struct Session {
+    core: Orchestrator,
+    start: Instant,
+    since: Duration,
+    text: String,
+    calls: Vec<(PodCall, u32)>,
+    messages: Vec<MessageId>,
+}
+
+impl Session {
+    fn new() -> Self {
+        let core = Orchestrator::new(SimulatorName::new("so").unwrap(), 2, 7);
+        Self { core, start: now().instant, since: Duration::ZERO, text: String::new(), calls: Vec::new(), messages: Vec::new() }
+    }
+
+    /// Connected, and the cluster has no pods of ours.
+    fn begun() -> Self {
+        let mut session = Self::new();
+        session.connected();
+        session.listed(vec![]);
+        session
+    }
+
+    fn handle(&mut self, words: &str, event: Event) {
+        self.text += &format!("> {words}\n");
+        self.core.handle(event, now_at(self.start, self.since));
+        self.write_commands();
+    }
+
+    fn write_commands(&mut self) {
+        for command in drain(&mut self.core) {
+            self.text += &format!("    < {}\n", in_words(&command));
+            match command {
+                Command::Call { call, attempt } => self.calls.push((call, attempt)),
+                Command::Publish(message) => self.messages.push(message.id),
+                Command::Log(..) => {}
+            }
+        }
+    }
+
+    fn connected(&mut self) {
+        self.handle("the broker is there, we are subscribed", Event::Broker(BrokerEvent::Connected));
+    }
+
+    fn disconnected(&mut self) {
+        self.handle("the broker is gone", Event::Broker(BrokerEvent::Disconnected));
+    }
+
+    fn listed(&mut self, pods: Vec<Value>) {
+        let server_time = UnixTime(START + self.since.as_secs_f64());
+        self.core.handle(Event::Pods(PodsEvent::ServerTime(server_time)), now_at(self.start, self.since));
+        let names: Vec<&str> = pods.iter().map(|pod| pod["metadata"]["name"].as_str().unwrap()).collect();
+        let words = format!("the list of pods: [{}]", names.join(", "));
+        let asked_at = self.start + self.since;
+        self.handle(&words, listed_event(pods.iter().cloned().map(parsed).collect(), asked_at));
+    }
+
+    fn deploys(&mut self, deploy: u8, simulation: &str, models: &[&str], keep_logs_hours: f64) {
+        let words = format!("DeployModels {deploy} for {simulation}: [{}], keepLogsHours {keep_logs_hours}", models.join(", "));
+        self.handle(&words, deploy_event(request(deploy, simulation, models, keep_logs_hours)));
+    }
+
+    fn deploys_badly(&mut self, simulation: &str, models: &[&str]) {
+        let models = models.iter().map(|model| TopicSegment::new(model).unwrap()).collect();
+        let bad = BadRequest { problem: "keepLogsHours is NaN: it takes 0 to 87600".to_owned(), models };
+        let simulation = TopicSegment::new(simulation).unwrap();
+        let words = format!("a bad DeployModels for {simulation}");
+        self.handle(&words, Event::Broker(BrokerEvent::DeployModels { simulation, request: Err(bad) }));
+    }
+
+    fn ready(&mut self, simulation: &str, model: &str) {
+        self.handle(&format!("ReadyForProcessing of {simulation}/{model}"), ready_event(simulation, model));
+    }
+
+    /// The broker acknowledges all that was published.
+    fn acknowledged(&mut self) {
+        for id in std::mem::take(&mut self.messages) {
+            self.handle("PUBACK", Event::Broker(BrokerEvent::Published(id)));
+        }
+    }
+
+    fn answered(&mut self, call_in_words: &str, words: &str, result: Result<Answer, Error>) {
+        let command = |(call, attempt): &(PodCall, u32)| in_words(&Command::Call { call: call.clone(), attempt: *attempt });
+        let position = self.calls.iter().position(|call| command(call).starts_with(&format!("call {call_in_words}")));
+        let (call, attempt) = self.calls.remove(position.unwrap_or_else(|| panic!("no {call_in_words:?} in flight:\n{}", self.text)));
+        self.handle(&format!("{call_in_words}: {words}"), Event::Call(CallOutcome { call, attempt, result }));
+    }
+
+    fn created(&mut self, shown: &Value) {
+        let name = shown["metadata"]["name"].as_str().unwrap();
+        self.answered(&format!("create {name}"), "created", Ok(Answer::Pod(Box::new(parsed(shown.clone())))));
+    }
+
+    fn got(&mut self, shown: &Value) {
+        let name = shown["metadata"]["name"].as_str().unwrap();
+        let uid = shown["metadata"]["uid"].as_str().unwrap();
+        self.answered(&format!("get {name}"), &format!("here, with uid {uid}"), Ok(Answer::Pod(Box::new(parsed(shown.clone())))));
+    }
+
+    fn done(&mut self, call_in_words: &str) {
+        self.answered(call_in_words, "done", Ok(Answer::Done));
+    }
+
+    fn fails(&mut self, call_in_words: &str, error: Error) {
+        self.answered(call_in_words, &error.to_string(), Err(error));
+    }
+
+    fn shows(&mut self, words: &str, shown: &Value) {
+        let name = shown["metadata"]["name"].as_str().unwrap();
+        self.handle(&format!("the watch shows {name}: {words}"), Event::Pods(PodsEvent::Changed(parsed(shown.clone()))));
+    }
+
+    fn deleted(&mut self, shown: &Value) {
+        let name = shown["metadata"]["name"].as_str().unwrap();
+        self.handle(&format!("the watch says that {name} is gone"), Event::Pods(PodsEvent::Deleted(parsed(shown.clone()))));
+    }
+
+    /// Time passes; the core is woken whenever it asked for it.
+    fn passes(&mut self, seconds: f64) {
+        self.text += &format!("> {seconds} s pass\n");
+        let until = self.since + Duration::from_secs_f64(seconds);
+        for _ in 0..1000 {
+            let Some(at) = self.core.poll_timeout(now_at(self.start, self.since)).filter(|&at| at <= self.start + until) else { break };
+            self.since = self.since.max(at.saturating_duration_since(self.start));
+            self.core.handle(Event::Timeout, now_at(self.start, self.since));
+            self.write_commands();
+        }
+        self.since = until;
+    }
+
+    fn is_as_expected(self, name: &str) {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts").join(name).with_extension("txt");
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            fs::write(&path, &self.text).unwrap();
+        }
+        let expected = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(self.text, expected, "{} differs: UPDATE_EXPECT=1 writes it anew", path.display());
+    }
+}
+
+#[test]
+fn a_simulation_in_which_all_goes_well() {
+    let mut session = Session::begun();
+    let (m1, m2) = (pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2"));
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&m1);
+    session.created(&m2);
+    session.ready("sim", "m2");
+    session.ready("sim", "m1");
+    session.acknowledged();
+    session.shows("exit 0", &ended(m1.clone(), 0, "Completed"));
+    session.shows("exit 0", &ended(m2.clone(), 0, "Completed"));
+    session.acknowledged();
+    session.acknowledged();
+    let stamped =
+        |pod: &Value| with(ended(pod.clone(), 0, "Completed"), "/metadata/labels/delete_by_datetime", json!((START + 3600.0).to_string()));
+    for (name, pod) in [("so-sim-m1", &m1), ("so-sim-m2", &m2)] {
+        session.done(&format!("set delete_by of {name}"));
+        session.shows("stamped", &stamped(pod));
+    }
+    session.passes(3599.0);
+    session.passes(2.0);
+    for (name, pod) in [("so-sim-m1", &m1), ("so-sim-m2", &m2)] {
+        session.done(&format!("delete {name}"));
+        session.deleted(&stamped(pod));
+    }
+    session.is_as_expected("all_goes_well");
+}
+
+#[test]
+fn a_model_that_fails_is_told_with_its_code_and_log_and_there_is_no_models_ready() {
+    let mut session = Session::begun();
+    let (m1, m2) = (pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2"));
+    session.deploys(1, "sim", &["m1", "m2"], 0.0);
+    session.created(&m1);
+    session.created(&m2);
+    session.ready("sim", "m2");
+    session.shows("exit 1", &ended(m1.clone(), 1, "Error"));
+    session.ready("sim", "m1");
+    session.shows("exit 1, again", &ended(m1.clone(), 1, "Error"));
+    session.shows("exit 0", &ended(m2, 0, "Completed"));
+    session.acknowledged();
+    session.acknowledged();
+    session.answered("read log of so-sim-m1", "two lines", Ok(Answer::Log("Traceback:\nno".to_owned())));
+    session.is_as_expected("a_model_fails");
+}
+
+#[test]
+fn a_pod_that_is_refused_fails_its_model_and_the_rest_goes_on() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.fails("create so-sim-m1", refused(422, "Pod \"so-sim-m1\" is invalid"));
+    session.created(&pod(1, "sim", "m2", "u2"));
+    session.fails("get so-sim-m1", refused(404, "not found"));
+    session.is_as_expected("a_pod_is_refused");
+}
+
+#[test]
+fn a_create_whose_answer_was_lost_is_adopted() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.fails("create so-sim-m1", Error::Lost("timed out".to_owned()));
+    session.passes(1.0);
+    session.fails("create so-sim-m1", refused(409, "pods \"so-sim-m1\" already exists"));
+    session.got(&pod(1, "sim", "m1", "u1"));
+    session.ready("sim", "m1");
+    session.is_as_expected("a_create_whose_answer_was_lost");
+}
+
+#[test]
+fn a_create_that_worked_is_not_counted_as_refused_by_a_later_answer() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.fails("create so-sim-m1", Error::Lost("timed out".to_owned()));
+    session.passes(1.0);
+    session.fails("create so-sim-m1", refused(403, "violates PodSecurity \"restricted:latest\""));
+    session.got(&pod(1, "sim", "m1", "u1"));
+    session.is_as_expected("a_create_that_worked_and_is_refused_later");
+}
+
+#[test]
+fn a_watch_that_is_faster_than_the_answer_changes_nothing() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.shows("exit 3", &ended(m1.clone(), 3, "Error"));
+    session.created(&m1);
+    session.is_as_expected("a_watch_that_is_faster_than_the_answer");
+}
+
+#[test]
+fn a_foreign_pod_with_the_name_fails_the_model_and_is_left_alone() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.fails("create so-sim-m1", refused(409, "pods \"so-sim-m1\" already exists"));
+    session.got(&with(pod(1, "sim", "m1", "theirs"), "/metadata/labels/mso.dots~1simulator", json!(null)));
+    session.acknowledged();
+    session.acknowledged();
+    session.passes(1e6);
+    session.is_as_expected("a_foreign_pod_has_the_name");
+}
+
+#[test]
+fn a_pod_that_is_still_going_is_waited_for_and_not_for_ever() {
+    let mut session = Session::begun();
+    let going = with(pod(9, "sim", "m1", "old"), "/metadata/deletionTimestamp", json!("1970-01-12T13:47:10Z"));
+    session.deploys(1, "sim", &["m1"], HOUR);
+    for _ in 0..2 {
+        session.fails("create so-sim-m1", refused(409, "object is being deleted: pods \"so-sim-m1\" already exists"));
+        session.got(&going);
+        session.passes(60.0);
+    }
+    session.fails("create so-sim-m1", refused(409, "object is being deleted: pods \"so-sim-m1\" already exists"));
+    session.got(&going);
+    session.is_as_expected("a_pod_that_is_still_going");
+}
+
+#[test]
+fn a_quota_holds_all_creates_and_lets_them_go_on_or_fail_together() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1", "m2", "m3", "m4", "m5", "m6"], HOUR);
+    let full = || refused(403, "pods \"p\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1");
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.fails("create so-sim-m2", full());
+    session.fails("create so-sim-m3", full());
+    session.fails("create so-sim-m4", full());
+    session.passes(1.0);
+    session.created(&pod(1, "sim", "m5", "u5"));
+    session.fails("create so-sim-m6", full());
+    session.passes(14.0 * 60.0);
+    session.fails("create so-sim-m2", full());
+    session.passes(61.0);
+    session.fails("create so-sim-m3", full());
+    for model in ["m2", "m3", "m4", "m6"] {
+        session.fails(&format!("get so-sim-{model}"), refused(404, "not found"));
+    }
+    session.is_as_expected("a_quota");
+}
+
+#[test]
+fn an_api_server_that_is_away_is_said_once_and_waited_for() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.handle("the watch breaks", Event::Pods(PodsEvent::Failed(Error::Lost("connection refused".to_owned()))));
+    session.fails("create so-sim-m1", Error::Lost("connection refused".to_owned()));
+    session.fails("create so-sim-m2", Error::Lost("connection refused".to_owned()));
+    session.passes(1.0);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.created(&pod(1, "sim", "m2", "u2"));
+    session.is_as_expected("an_api_server_that_is_away");
+}
+
+#[test]
+fn an_api_server_that_stays_away_fails_what_could_not_be_created() {
+    let mut session = Session::new();
+    session.connected();
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    let away = || Event::Pods(PodsEvent::Failed(Error::Lost("connection refused".to_owned())));
+    session.handle("the list fails", away());
+    session.passes(299.0);
+    session.handle("the list fails", away());
+    session.passes(1.0);
+    session.handle("the list fails", away());
+    session.acknowledged();
+    session.is_as_expected("an_api_server_that_stays_away");
+}
+
+#[test]
+fn a_pod_that_appears_after_its_model_was_given_up_is_ended() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.passes(301.0);
+    session.fails("create so-sim-m1", Error::Lost("timed out".to_owned()));
+    session.fails("create so-sim-m2", Error::Lost("timed out".to_owned()));
+    session.acknowledged();
+    session.acknowledged();
+    session.passes(1.0);
+    session.shows("running", &pod(1, "sim", "m1", "u1"));
+    session.shows("without a node", &with(pod(1, "sim", "m2", "u2"), "/spec/nodeName", json!("")));
+    session.is_as_expected("a_pod_that_appears_after_its_model_was_given_up");
+}
+
+#[test]
+fn the_same_request_again_changes_nothing_and_more_models_are_added() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.ready("sim", "m1");
+    session.acknowledged();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.deploys(2, "sim", &["m1=model:2", "m2"], HOUR);
+    session.created(&pod(2, "sim", "m2", "u2"));
+    session.ready("sim", "m2");
+    session.is_as_expected("the_same_request_again");
+}
+
+#[test]
+fn a_simulation_that_runs_anew_has_its_old_pods_deleted_first() {
+    let mut session = Session::begun();
+    let old = ended(pod(1, "sim", "m1", "u1"), 0, "Completed");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.shows("exit 0", &old);
+    session.acknowledged();
+    session.acknowledged();
+    session.done("set delete_by of so-sim-m1");
+    session.passes(60.0);
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.done("delete so-sim-m1");
+    session.shows("still there", &old);
+    session.deleted(&old);
+    session.created(&pod(1, "sim", "m1", "u2"));
+    session.ready("sim", "m1");
+    session.is_as_expected("a_simulation_runs_anew");
+}
+
+#[test]
+fn a_request_that_the_broker_delivers_again_after_the_end_is_not_run_again() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.shows("exit 0", &ended(pod(1, "sim", "m1", "u1"), 0, "Completed"));
+    session.acknowledged();
+    session.passes(60.0);
+    session.disconnected();
+    session.connected();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.is_as_expected("a_redelivery");
+}
+
+#[test]
+fn a_bad_request_ends_at_once_unless_its_simulation_runs() {
+    let mut session = Session::begun();
+    session.deploys_badly("sim", &["m1", "Wärmepumpe"]);
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.deploys_badly("sim", &["m1"]);
+    session.is_as_expected("a_bad_request");
+}
+
+#[test]
+fn a_request_without_models_ends_at_once() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &[], HOUR);
+    session.is_as_expected("no_models");
+}
+
+#[test]
+fn a_pod_that_was_deleted_by_hand_fails_its_model() {
+    let mut session = Session::begun();
+    let (m1, m2) = (pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2"));
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&m1);
+    session.created(&m2);
+    session.deleted(&m1);
+    session.fails("get so-sim-m1", refused(404, "not found"));
+    session.acknowledged();
+    session.deleted(&ended(m2, 137, "Error"));
+    session.is_as_expected("a_pod_deleted_by_hand");
+}
+
+#[test]
+fn a_pod_that_is_missing_in_a_new_list_is_asked_for_by_name() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.created(&pod(1, "sim", "m2", "u2"));
+    session.passes(1.0);
+    session.listed(vec![]);
+    session.got(&pod(1, "sim", "m1", "u1"));
+    session.got(&pod(2, "sim", "m2", "another"));
+    session.is_as_expected("a_pod_missing_in_a_new_list");
+}
+
+#[test]
+fn models_ready_waits_for_the_broker_and_for_subscribers_to_come_back() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.disconnected();
+    session.ready("sim", "m1");
+    session.connected();
+    session.passes(4.9);
+    session.passes(0.2);
+    session.is_as_expected("models_ready_waits_for_subscribers");
+}
+
+#[test]
+fn pods_of_an_earlier_run_are_left_alone_unless_they_ended_and_their_time_is_over() {
+    let mut session = Session::new();
+    session.connected();
+    let stamp = |pod: Value, text: &str| with(pod, "/metadata/labels/delete_by_datetime", json!(text));
+    let past = (START - 1.0).to_string();
+    session.listed(vec![
+        pod(1, "unknown", "running", "u1"),
+        ended(pod(1, "unknown", "ended", "u2"), 0, "Completed"),
+        stamp(ended(pod(1, "old", "past", "u3"), 0, "Completed"), &past),
+        stamp(pod(1, "old", "past-but-running", "u4"), &past),
+        stamp(ended(pod(1, "old", "later", "u5"), 0, "Completed"), &(START + 10.0).to_string()),
+        stamp(ended(pod(1, "old", "unreadable", "u6"), 0, "Completed"), "tomorrow"),
+        stamp(ended(pod(1, "old", "endless", "u7"), 0, "Completed"), "1e300"),
+        with(stamp(ended(pod(1, "old", "no-label", "u8"), 0, "Completed"), &past), "/metadata/labels/model_id", json!(null)),
+    ]);
+    session.passes(11.0);
+    session.is_as_expected("pods_of_an_earlier_run");
+}
+
+#[test]
+fn a_status_that_the_kubelet_may_correct_is_believed_after_half_a_minute() {
+    let mut session = Session::begun();
+    let (m1, m2) = (pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2"));
+    let lost = |pod: &Value| with(ended(pod.clone(), 137, "ContainerStatusUnknown"), "/status/phase", json!("Running"));
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&m1);
+    session.created(&m2);
+    session.shows("ContainerStatusUnknown", &lost(&m1));
+    session.shows("ContainerStatusUnknown", &lost(&m2));
+    session.passes(20.0);
+    session.shows("running after all", &m1);
+    session.passes(11.0);
+    session.is_as_expected("a_doubtful_status");
+}
+
+#[test]
+fn a_ready_that_comes_before_its_request_is_kept_for_a_minute() {
+    let mut session = Session::begun();
+    session.ready("sim", "m1");
+    session.ready("late", "m1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.passes(61.0);
+    session.deploys(1, "late", &["m1"], HOUR);
+    session.is_as_expected("a_ready_before_its_request");
+}
+
+#[test]
+fn nothing_new_begins_while_stopping() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1", "m2", "m3", "m4", "m5", "m6"], HOUR);
+    session.handle("SIGTERM", Event::Stop);
+    for model in ["m1", "m2", "m3", "m4"] {
+        assert!(!session.core.is_idle());
+        session.created(&pod(1, "sim", model, model));
+    }
+    assert!(session.core.is_idle());
+    session.is_as_expected("stopping");
+}
