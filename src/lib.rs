@@ -26,6 +26,7 @@ pub mod clock;
 pub mod config;
 pub mod ids;
 pub mod kube;
+pub mod mqtt;
 pub mod orchestrator;
 pub mod secret;
 

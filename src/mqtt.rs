@@ -1,0 +1,440 @@
+//! The broker: connects, subscribes, translates, publishes, and comes back for ever. It decides nothing about simulations.
+//!
+//! [`open`] gives two ends. The state thread has the [`Publisher`], which never blocks: what is published waits in the outbox, whose size the
+//! core bounds. The thread `mqtt` has the [`Connection`]. The two share the outbox alone; its lock is never held while an event is sent,
+//! as that may block.
+//!
+//! Everything is QoS 1 and nothing is retained. A message counts as published when the broker acknowledged it, and is kept until then, over
+//! any number of connections; it may arrive twice, never not at all. What comes in is acknowledged when it is read.
+
+pub mod message;
+pub mod topic;
+
+mod outbox;
+
+use std::fmt;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use log::{debug, error, info, warn};
+use rumqttc::mqttbytes::{self, QoS};
+use rumqttc::{Client, ConnectReturnCode, ConnectionError, MqttOptions, Outgoing, Packet, StateError};
+use rumqttc::{Publish, Request, SubAck, Subscribe, SubscribeFilter, SubscribeReasonCode};
+
+use crate::clock;
+use crate::config::MqttSettings;
+use crate::ids::{Shown, SimulatorName};
+use crate::orchestrator::event::{BrokerEvent, Event, Message};
+use outbox::{Backlog, Outbox};
+use topic::Incoming;
+
+/// A request for 10 000 models, the most that we plan for, is 6 MB. `message_size_limit` of the broker in k8s/ is below.
+const MAX_PACKET_BYTES: usize = 16 * 1024 * 1024;
+/// A broker that is gone without a word is noticed after twice this.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// musl's resolver takes 5 s where a search suffix answers SERVFAIL.
+const CONNECTION_TIMEOUT_SECONDS: u64 = 10;
+/// rumqttc's queue allocates as it grows, so that this costs nothing: never full, it never blocks the state thread.
+/// Not `usize::MAX`, to which flume adds one.
+const REQUESTS: usize = u32::MAX as usize;
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+/// All services of a cluster come back to a broker at once; it is up again within seconds, or it takes minutes.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// A connection that lived this long was a good one: the next trouble is a new one.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
+/// So many short connections in a row are no restart of a broker. Two clients with one id throw each other out 3 000 times a second.
+const SHORT_CONNECTIONS: u32 = 3;
+/// The first time the message may have been QoS 0, or its sender gone: only what comes again is kept by the broker.
+const OVERSIZED_IN_A_ROW: u32 = 2;
+
+pub fn open(settings: &MqttSettings, simulator: &SimulatorName) -> (Publisher, Connection) {
+    let options = options(settings, simulator);
+    let name = format!("the broker at {}:{} (as {})", settings.host, settings.port, options.client_id());
+    let (client, mut rumqttc) = Client::new(options, REQUESTS);
+    rumqttc.eventloop.network_options.set_tcp_nodelay(true);
+    rumqttc.eventloop.network_options.set_connection_timeout(CONNECTION_TIMEOUT_SECONDS);
+    let outbox = Arc::new(Mutex::new(Outbox::default()));
+    let (stop, stopped) = bounded(1);
+    let connection = Connection {
+        broker: name,
+        simulator: simulator.clone(),
+        rumqttc,
+        client: client.clone(),
+        outbox: outbox.clone(),
+        stopped,
+        connected_at: None,
+        announced: false,
+        troubles: Troubles::default(),
+    };
+    (Publisher { simulator: simulator.clone(), client, outbox, stop }, connection)
+}
+
+fn options(settings: &MqttSettings, simulator: &SimulatorName) -> MqttOptions {
+    // rumqttc puts ":port" behind it.
+    let host = if settings.host.contains(':') { format!("[{}]", settings.host) } else { settings.host.clone() };
+    let mut options = MqttOptions::new(format!("mso-{simulator}"), host, settings.port);
+    options.set_clean_session(false).set_keep_alive(KEEP_ALIVE).set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
+    if !settings.username.is_empty() {
+        options.set_credentials(&settings.username, settings.password.reveal());
+    }
+    options
+}
+
+/// For the state thread: never blocks.
+pub struct Publisher {
+    simulator: SimulatorName,
+    client: Client,
+    outbox: Arc<Mutex<Outbox>>,
+    stop: Sender<()>,
+}
+
+impl Publisher {
+    /// [`BrokerEvent::Published`] follows, once, when the broker has the message. Ids must grow.
+    ///
+    /// Its size needs no check: the topic has at most 64 200 bytes, the payload a dozen.
+    pub fn publish(&self, message: &Message) {
+        let packet = outbox::Packet { topic: topic::of(message, &self.simulator), payload: message::encode(&message.body) };
+        let mut outbox = lock(&self.outbox);
+        // Under the lock, so that the outbox and rumqttc's queue have one order.
+        if let Some(packet) = outbox.add(message.id, packet) {
+            hand_over(&self.client, packet);
+        }
+    }
+
+    /// Ends the connection when the broker has acknowledged all that was published; at once when there is no connection.
+    ///
+    /// Not before the acknowledgements: closing a socket with unread ones in it resets the connection, and the broker then throws away what
+    /// it has not read yet.
+    pub fn disconnect(&self) {
+        let outbox = lock(&self.outbox);
+        // Full: said before. Gone: it ended.
+        let _ = self.stop.try_send(());
+        if outbox.is_online() && outbox.is_empty() {
+            say_goodbye(&self.client);
+        }
+    }
+}
+
+/// The body of the thread `mqtt`.
+pub struct Connection {
+    /// For the log: where, and as whom.
+    broker: String,
+    simulator: SimulatorName,
+    rumqttc: rumqttc::Connection,
+    client: Client,
+    outbox: Arc<Mutex<Outbox>>,
+    stopped: Receiver<()>,
+    /// When the ConnAck of this connection came.
+    connected_at: Option<Instant>,
+    /// The core thinks that we are connected.
+    announced: bool,
+    troubles: Troubles,
+}
+
+/// Why [`Connection::serve`] came back.
+enum End {
+    /// We were asked to stop, or nobody takes our events any more.
+    Stopped,
+    Lost(Loss),
+}
+
+/// Why a connection ended, or did not come about.
+enum Loss {
+    /// Of the network or the protocol, as rumqttc found it.
+    Failed(ConnectionError),
+    /// The broker does not let us read these.
+    SubscriptionRefused(Vec<String>),
+    /// We had the broker forget our session, and are to begin one.
+    SessionDropped,
+}
+
+/// What went wrong since the last good connection.
+#[derive(Default)]
+struct Troubles {
+    failures: u32,
+    short_connections: u32,
+    oversized: u32,
+    /// What the log says of this outage so far.
+    said: Option<String>,
+}
+
+impl Connection {
+    /// Returns after [`Publisher::disconnect`], or when the receiver of the events is gone. While it tries to connect that can take
+    /// the 10 s of the attempt.
+    pub fn run(mut self, events: &Sender<Event>) {
+        let mut delay = Duration::ZERO;
+        while !self.stopped_within(delay) {
+            let End::Lost(loss) = self.serve(events) else { return };
+            if self.cut_off(events).is_err() {
+                return;
+            }
+            delay = self.delay_after(&loss);
+        }
+    }
+
+    /// True also when the publisher is gone.
+    fn stopped_within(&self, delay: Duration) -> bool {
+        !matches!(self.stopped.recv_timeout(delay), Err(crossbeam_channel::RecvTimeoutError::Timeout))
+    }
+
+    /// One connection, from connecting to its end.
+    fn serve(&mut self, events: &Sender<Event>) -> End {
+        loop {
+            let end = match self.rumqttc.recv() {
+                Ok(Ok(event)) => self.handle(&event, events),
+                Ok(Err(error)) => Err(End::Lost(Loss::Failed(error))),
+                // All clients are gone; we have one ourselves.
+                Err(rumqttc::RecvError) => Err(End::Stopped),
+            };
+            if let Err(end) = end {
+                return end;
+            }
+        }
+    }
+
+    fn handle(&mut self, event: &rumqttc::Event, events: &Sender<Event>) -> Result<(), End> {
+        match event {
+            rumqttc::Event::Incoming(Packet::ConnAck(ack)) => self.connected(ack.session_present),
+            rumqttc::Event::Incoming(Packet::SubAck(ack)) => self.subscribed(ack, events),
+            rumqttc::Event::Incoming(Packet::Publish(publish)) => self.receive(publish, events),
+            rumqttc::Event::Incoming(Packet::PubAck(ack)) => self.acknowledged(ack.pkid, events),
+            rumqttc::Event::Outgoing(Outgoing::Publish(packet_id)) => {
+                lock(&self.outbox).sent(*packet_id);
+                Ok(())
+            }
+            rumqttc::Event::Outgoing(Outgoing::Disconnect) => Err(End::Stopped),
+            _ => Ok(()),
+        }
+    }
+
+    fn connected(&mut self, session_present: bool) -> Result<(), End> {
+        let options = &mut self.rumqttc.eventloop.mqtt_options;
+        if options.clean_session() {
+            options.set_clean_session(false);
+            return Err(End::Lost(Loss::SessionDropped));
+        }
+        debug!("{} answers; session present: {session_present}", self.broker);
+        self.connected_at = Some(clock::now().instant);
+        let mut outbox = lock(&self.outbox);
+        // Asked under the lock: from here on `disconnect` finds us online.
+        if !self.stopped.is_empty() {
+            return Err(End::Stopped);
+        }
+        let Backlog { again, first } = outbox.online(session_present);
+        // rumqttc takes `pending` without regard to its window, and loses what then collides: no more than one window may go there.
+        let pending = &mut self.rumqttc.eventloop.pending;
+        pending.push_back(Request::Subscribe(subscription(&self.simulator)));
+        pending.extend(again.into_iter().map(|(packet_id, packet)| {
+            let publish = Publish::new(packet.topic, QoS::AtLeastOnce, packet.payload);
+            Request::Publish(Publish { pkid: packet_id, dup: true, ..publish })
+        }));
+        for packet in first {
+            hand_over(&self.client, packet);
+        }
+        Ok(())
+    }
+
+    fn subscribed(&mut self, ack: &SubAck, events: &Sender<Event>) -> Result<(), End> {
+        let filters = topic::filters(&self.simulator).into_iter();
+        let refused = filters.zip(&ack.return_codes).filter(|(_, code)| **code == SubscribeReasonCode::Failure).map(|(filter, _)| filter);
+        let refused: Vec<String> = refused.collect();
+        if !refused.is_empty() {
+            return Err(End::Lost(Loss::SubscriptionRefused(refused)));
+        }
+        info!("connected to {}", self.broker);
+        self.announced = true;
+        self.troubles.said = None;
+        tell(events, BrokerEvent::Connected)
+    }
+
+    fn acknowledged(&self, packet_id: u16, events: &Sender<Event>) -> Result<(), End> {
+        let mut outbox = lock(&self.outbox);
+        let Some(id) = outbox.acknowledged(packet_id) else { return Ok(()) };
+        if outbox.is_empty() && !self.stopped.is_empty() {
+            say_goodbye(&self.client);
+        }
+        drop(outbox);
+        tell(events, BrokerEvent::Published(id))
+    }
+
+    fn receive(&self, publish: &Publish, events: &Sender<Event>) -> Result<(), End> {
+        debug!("received {} bytes on {}", publish.payload.len(), Shown::of(&publish.topic));
+        match translate(publish, &self.simulator) {
+            Ok(event) => tell(events, event),
+            Err(problem) => {
+                warn!("dropped a message: {problem}");
+                Ok(())
+            }
+        }
+    }
+
+    /// Leaves rumqttc without a connection and without anything of ours in it. What it had read by then is still handled: it acknowledged that.
+    fn cut_off(&mut self, events: &Sender<Event>) -> Result<(), End> {
+        for event in mem::take(&mut self.rumqttc.eventloop.state.events) {
+            if let Err(End::Stopped) = self.handle(&event, events) {
+                return Err(End::Stopped);
+            }
+        }
+        let mut outbox = lock(&self.outbox);
+        let eventloop = &mut self.rumqttc.eventloop;
+        eventloop.clean();
+        eventloop.pending.clear();
+        // Left there, it blocks the next connection for good: <https://github.com/bytebeamio/rumqtt/issues/1056>.
+        eventloop.state.collision = None;
+        outbox.offline();
+        drop(outbox);
+        if mem::take(&mut self.announced) { tell(events, BrokerEvent::Disconnected) } else { Ok(()) }
+    }
+
+    /// Says what there is to say, and how long to wait.
+    fn delay_after(&mut self, loss: &Loss) -> Duration {
+        let lived = self.connected_at.take().map(|connected_at| clock::now().instant - connected_at);
+        let troubles = &mut self.troubles;
+        if lived.is_some_and(|lived| lived >= GOOD_AFTER) {
+            *troubles = Troubles::default();
+        }
+        troubles.say(loss, &self.broker);
+        let oversized = loss.is_oversized();
+        let short = lived.is_some_and(|lived| lived < GOOD_AFTER) && loss.is_closed();
+        troubles.oversized = if oversized { troubles.oversized + 1 } else { 0 };
+        troubles.short_connections = if short { troubles.short_connections + 1 } else { 0 };
+        if troubles.oversized == OVERSIZED_IN_A_ROW {
+            error!(
+                "{} sends a message over the limit again and again: dropping our session there. All that it kept for us is lost, requests and \
+                 ready messages too; set its message_size_limit below {MAX_PACKET_BYTES}",
+                self.broker
+            );
+            self.rumqttc.eventloop.mqtt_options.set_clean_session(true);
+        }
+        if troubles.short_connections == SHORT_CONNECTIONS {
+            warn!("{} closed {SHORT_CONNECTIONS} connections in a row at once: another client may use this id", self.broker);
+        }
+        if let Loss::SessionDropped = loss {
+            return Duration::ZERO;
+        }
+        let delay = if troubles.short_connections >= SHORT_CONNECTIONS { MAX_BACKOFF } else { backoff(troubles.failures) };
+        troubles.failures = troubles.failures.saturating_add(1);
+        delay.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+}
+
+impl Troubles {
+    /// Once an outage, and again when the broker refuses us for another reason: a person has to mend that.
+    fn say(&mut self, loss: &Loss, broker: &str) {
+        let text = loss.to_string();
+        let refused = matches!(loss, Loss::SubscriptionRefused(_) | Loss::Failed(ConnectionError::ConnectionRefused(_)));
+        let news = match &self.said {
+            None => true,
+            Some(said) => refused && *said != text,
+        };
+        match loss {
+            Loss::SessionDropped => return info!("{broker}: {text}"),
+            _ if !news => return debug!("still without {broker}: {text}"),
+            Loss::SubscriptionRefused(_) => error!("no connection to {broker}: {text}; trying again for ever"),
+            Loss::Failed(_) => warn!("no connection to {broker}: {text}; trying again for ever"),
+        }
+        self.said = Some(text);
+    }
+}
+
+impl Loss {
+    fn is_oversized(&self) -> bool {
+        matches!(self, Self::Failed(ConnectionError::MqttState(StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded(_)))))
+    }
+
+    /// The broker, or something between, closed the connection.
+    fn is_closed(&self) -> bool {
+        let Self::Failed(ConnectionError::MqttState(error)) = self else { return false };
+        matches!(error, StateError::ConnectionAborted | StateError::Io(_) | StateError::Deserialization(mqttbytes::Error::Io(_)))
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(ConnectionError::ConnectionRefused(
+                code @ (ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized),
+            )) => write!(f, "it refuses us ({code:?}): check MQTT_USERNAME and MQTT_PASSWORD"),
+            Self::Failed(ConnectionError::MqttState(StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded(bytes)))) => {
+                write!(f, "it sends a message of {bytes} bytes: the limit is {MAX_PACKET_BYTES}")
+            }
+            Self::Failed(error) => write!(f, "{error}"),
+            Self::SubscriptionRefused(filters) => {
+                write!(f, "it refuses the subscription to {}: allow our user to read that", filters.join(" and "))
+            }
+            Self::SessionDropped => write!(f, "our session there is dropped, a new one begins"),
+        }
+    }
+}
+
+/// Why a message says nothing to us.
+enum Unusable {
+    Topic(topic::InvalidTopic),
+    Payload {
+        topic: Shown,
+        error: prost::DecodeError,
+    },
+    /// Nothing of the protocol is retained, and this would come with each of our connections. Its first delivery is not marked so,
+    /// not even to a session that was offline (MQTT 3.1.1, 3.3.1-9): no request is lost.
+    Retained {
+        topic: Shown,
+    },
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topic(error) => write!(f, "{error}"),
+            Self::Payload { topic, error } => write!(f, "topic {topic}: {error}; it takes a DeployModels of lifecycle.proto"),
+            Self::Retained { topic } => {
+                write!(f, "topic {topic}: it is retained; publish without retain, and an empty retained message to clear it")
+            }
+        }
+    }
+}
+
+fn translate(publish: &Publish, simulator: &SimulatorName) -> Result<BrokerEvent, Unusable> {
+    if publish.retain {
+        return Err(Unusable::Retained { topic: Shown::of(&publish.topic) });
+    }
+    match topic::parse(&publish.topic, simulator).map_err(Unusable::Topic)? {
+        Incoming::DeployModels { simulation } => {
+            let payload = |error| Unusable::Payload { topic: Shown::of(&publish.topic), error };
+            let message = message::decode_deploy_models(&publish.payload).map_err(payload)?;
+            let request = message::deploy_request(&simulation, message);
+            Ok(BrokerEvent::DeployModels { simulation, request })
+        }
+        // The message has no fields; what a later one may add is not for us.
+        Incoming::ReadyForProcessing { simulation, model } => Ok(BrokerEvent::ReadyForProcessing { simulation, model }),
+    }
+}
+
+fn subscription(simulator: &SimulatorName) -> Subscribe {
+    Subscribe::new_many(topic::filters(simulator).map(|path| SubscribeFilter { path, qos: QoS::AtLeastOnce }))
+}
+
+fn backoff(failures: u32) -> Duration {
+    // 2^6 × 0.5 s is past the maximum.
+    (FIRST_BACKOFF * 2_u32.pow(failures.min(6))).min(MAX_BACKOFF)
+}
+
+fn hand_over(client: &Client, packet: outbox::Packet) {
+    // Never full, and the topic has no wildcards. Closed: the connection was stopped, and the process ends.
+    let _ = client.try_publish(packet.topic, QoS::AtLeastOnce, false, packet.payload);
+}
+
+fn say_goodbye(client: &Client) {
+    // As above. The thread ends when rumqttc has sent it.
+    let _ = client.try_disconnect();
+}
+
+fn tell(events: &Sender<Event>, event: BrokerEvent) -> Result<(), End> {
+    events.send(Event::Broker(event)).map_err(|_| End::Stopped)
+}
+
+fn lock(outbox: &Mutex<Outbox>) -> MutexGuard<'_, Outbox> {
+    outbox.lock().expect("nothing panics while it holds the outbox")
+}
