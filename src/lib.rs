@@ -24,11 +24,16 @@
 
 pub mod clock;
 pub mod config;
+pub mod deployer;
 pub mod ids;
 pub mod kube;
+pub mod logging;
 pub mod mqtt;
 pub mod orchestrator;
+pub mod pods;
 pub mod secret;
+pub mod state;
+pub mod supervise;
 
 /// The messages of proto/, as prost writes them.
 #[expect(missing_docs, clippy::all, reason = "generated")]

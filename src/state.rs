@@ -1,0 +1,71 @@
+//! The body of the thread `state`: the only one that holds the [`Orchestrator`]. Drain, wait, handle one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use log::{debug, log};
+
+use crate::clock;
+use crate::mqtt::Publisher;
+use crate::orchestrator::Orchestrator;
+use crate::orchestrator::event::{Command, Event, PodCall};
+
+/// A stop waits this long for answers and acknowledgements. What has not come by then is found again by whoever looks next.
+const STOP_LIMIT: Duration = Duration::from_millis(1200);
+
+/// Where the commands go. None of these sends blocks: the domain bounds what is in them.
+pub struct Outlets {
+    pub publisher: Arc<Publisher>,
+    pub calls: Sender<(PodCall, u32)>,
+    /// Logs have workers of their own, as a long one would hold up a create.
+    pub logs: Sender<(PodCall, u32)>,
+}
+
+/// Returns after [`Event::Stop`], when nothing is in flight or the limit has come; or when nobody sends events any more.
+pub fn run(mut orchestrator: Orchestrator, events: &Receiver<Event>, outlets: &Outlets) {
+    let mut stop_by: Option<Instant> = None;
+    loop {
+        while let Some(command) = orchestrator.poll_command() {
+            carry_out(command, outlets);
+        }
+        let now = clock::now();
+        if let Some(stop_by) = stop_by
+            && (orchestrator.is_idle() || now.instant >= stop_by)
+        {
+            return;
+        }
+        let wake_at = [orchestrator.poll_timeout(now), stop_by].into_iter().flatten().min();
+        let received = match wake_at {
+            Some(at) => events.recv_deadline(at),
+            None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let event = match received {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout) => Event::Timeout,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        debug!("{event:?}");
+        let now = clock::now();
+        if matches!(event, Event::Stop) {
+            stop_by = Some(now.instant + STOP_LIMIT);
+        }
+        orchestrator.handle(event, now);
+    }
+}
+
+fn carry_out(command: Command, outlets: &Outlets) {
+    match command {
+        Command::Log(level, text) => log!(level, "{text}"),
+        Command::Publish(message) => {
+            debug!("{message:?}");
+            outlets.publisher.publish(&message);
+        }
+        Command::Call { call, attempt } => {
+            debug!("{call:?}, attempt {attempt}");
+            let workers = if matches!(call, PodCall::ReadLog { .. }) { &outlets.logs } else { &outlets.calls };
+            // Workers are gone only where one has died, which ends the process.
+            let _ = workers.send((call, attempt));
+        }
+    }
+}
