@@ -377,7 +377,8 @@ mod tests {
     #[test]
     fn the_api_servers_address_is_found_in_each_way_that_deployments_have() {
         let accounts = Accounts::new("address");
-        let kubelet = [("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("KUBERNETES_SERVICE_PORT", "443"), ("KUBERNETES_PORT", "tcp://10.96.0.1:443")];
+        let kubelet =
+            [("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("KUBERNETES_SERVICE_PORT", "443"), ("KUBERNETES_PORT", "tcp://10.96.0.1:443")];
         let in_pod = |more: &[(&str, &str)]| address(&[&kubelet, more].concat(), &accounts.mounted());
         let outside = |more: &[(&str, &str)]| address(more, &accounts.mounted());
         let cases = [
@@ -444,7 +445,8 @@ mod tests {
     #[test]
     fn every_setting_is_shown_and_no_secret_is() {
         let accounts = Accounts::new("shown");
-        let given = [("KUBERNETES_API_TOKEN", "t0ken"), ("MQTT_USERNAME", "us3r"), ("MQTT_PASSWORD", "passw0rd"), ("SIMULATOR_NAME", "DOTS-SO")];
+        let given =
+            [("KUBERNETES_API_TOKEN", "t0ken"), ("MQTT_USERNAME", "us3r"), ("MQTT_PASSWORD", "passw0rd"), ("SIMULATOR_NAME", "DOTS-SO")];
         let config = Config::read(&variables(&given), &accounts.mounted()).unwrap();
         let settings = config.settings();
         let value = |name: &str| settings.iter().find(|(setting, _)| *setting == name).unwrap().1.clone();

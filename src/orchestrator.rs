@@ -202,13 +202,13 @@ impl Orchestrator {
     fn on_pods(&mut self, event: PodsEvent, now: Now) {
         match event {
             PodsEvent::Listed { pods, asked_at } => {
-                self.api_answers(now);
+                self.watch_answers(now);
                 self.on_listed(pods, asked_at, now);
             }
             PodsEvent::Changed(pod) => self.observe(&pod, now),
             PodsEvent::Deleted(pod) => self.on_deleted(&pod, now),
             PodsEvent::ServerTime(time) => {
-                self.api_answers(now);
+                self.watch_answers(now);
                 self.on_server_time(time, now);
             }
             PodsEvent::Failed(error) => self.on_watch_failed(&error, now),
@@ -239,7 +239,8 @@ impl Orchestrator {
         {
             if !self.api.refused && !error.is_expired() {
                 self.api.refused = true;
-                self.say(Level::Error, format!("The pods cannot be watched: {}. Trying again.", refusal.message));
+                let level = if refusal.reason == "Throttled" { Level::Warn } else { Level::Error };
+                self.say(level, format!("The pods cannot be watched: {}. Trying again.", refusal.message));
             }
         } else {
             self.api_is_away(&refusal.message, now);
@@ -265,6 +266,10 @@ impl Orchestrator {
             let seconds = now.instant.saturating_duration_since(since).as_secs_f64();
             self.say(Level::Info, format!("The Kubernetes API answers again, after {seconds:.1} s."));
         }
+    }
+
+    fn watch_answers(&mut self, now: Now) {
+        self.api_answers(now);
         if std::mem::take(&mut self.api.refused) {
             self.say(Level::Info, "The pods can be watched again.".to_owned());
         }
@@ -277,8 +282,11 @@ impl Orchestrator {
             return self.on_log(&name, call, attempt, result, now);
         }
         self.calls.done();
-        if result.is_ok() && self.calls.all.end() {
+        if result.is_ok() {
             self.api_answers(now);
+            if self.calls.all.end() {
+                self.say(Level::Info, "Calls to the Kubernetes API succeed again.".to_owned());
+            }
         }
         if let Err(error) = &result {
             self.hold(error, now);
@@ -294,18 +302,19 @@ impl Orchestrator {
     /// What stands in the way of one call stands in the way of others too.
     fn hold(&mut self, error: &Error, now: Now) {
         let refusal = refusal(error);
-        let (hold, pause) = match &refusal.remedy {
-            Remedy::HoldAll(pause) => (&mut self.calls.all, pause),
-            Remedy::HoldCreates(pause) => (&mut self.calls.only_creates, pause),
+        let (hold, what, pause) = match &refusal.remedy {
+            Remedy::HoldAll(pause) => (&mut self.calls.all, "Calls to the Kubernetes API", pause),
+            Remedy::HoldCreates(pause) => (&mut self.calls.only_creates, "Creates of pods", pause),
             Remedy::AskWhoHasTheName | Remedy::Again(_) | Remedy::GiveUp => return,
         };
         let Pause { base, cap, at_least, .. } = *pause;
         let jitter = &mut self.jitter;
-        let first = hold.begin(now.instant, |rounds| backoff(base, cap, rounds, jitter).max(at_least));
-        if first && refusal.reason == "ApiUnavailable" {
+        let is_away = refusal.reason == "ApiUnavailable" && matches!(refusal.remedy, Remedy::HoldAll(_));
+        if hold.begin(now.instant, |rounds| backoff(base, cap, rounds, jitter).max(at_least), !is_away) {
+            self.say(Level::Warn, format!("{what} wait, {}: {}", refusal.reason, refusal.message));
+        }
+        if is_away {
             self.api_is_away(&refusal.message, now);
-        } else if first {
-            self.say(Level::Warn, format!("{}: {}. Trying again.", refusal.reason, refusal.message));
         }
     }
 

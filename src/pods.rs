@@ -108,8 +108,8 @@ fn watch(client: &Client, send: Send<'_>, version: &mut String) -> Result<Ended,
         events += 1;
         event.resource_version().clone_into(version);
         match event {
-            WatchEvent::Changed(pod) => send(PodsEvent::Changed(pod))?,
-            WatchEvent::Deleted(pod) => send(PodsEvent::Deleted(pod))?,
+            WatchEvent::Changed(pod) => send(PodsEvent::Changed(Box::new(pod)))?,
+            WatchEvent::Deleted(pod) => send(PodsEvent::Deleted(Box::new(pod)))?,
             WatchEvent::Bookmark(_) => {}
         }
     }

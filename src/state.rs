@@ -14,6 +14,9 @@ use crate::orchestrator::event::{Command, Event, PodCall};
 /// A stop waits this long for answers and acknowledgements. What has not come by then is found again by whoever looks next.
 const STOP_LIMIT: Duration = Duration::from_millis(1200);
 
+/// A list of 10 000 pods is an event too.
+const LOGGED_CHARS: usize = 2000;
+
 /// Where the commands go. None of these sends blocks: the domain bounds what is in them.
 pub struct Outlets {
     pub publisher: Arc<Publisher>,
@@ -45,7 +48,7 @@ pub fn run(mut orchestrator: Orchestrator, events: &Receiver<Event>, outlets: &O
             Err(RecvTimeoutError::Timeout) => Event::Timeout,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        debug!("{event:?}");
+        debug!("{:.LOGGED_CHARS$}", format!("{event:?}"));
         let now = clock::now();
         if matches!(event, Event::Stop) {
             stop_by = Some(now.instant + STOP_LIMIT);
@@ -62,7 +65,7 @@ fn carry_out(command: Command, outlets: &Outlets) {
             outlets.publisher.publish(&message);
         }
         Command::Call { call, attempt } => {
-            debug!("{call:?}, attempt {attempt}");
+            debug!("{:.LOGGED_CHARS$}", format!("{call:?}, attempt {attempt}"));
             let workers = if matches!(call, PodCall::ReadLog { .. }) { &outlets.logs } else { &outlets.calls };
             // Workers are gone only where one has died, which ends the process.
             let _ = workers.send((call, attempt));

@@ -3,7 +3,9 @@
 //!
 //! `SEED=n cargo test --test random_walk` walks one seed.
 
-mod core;
+#![allow(clippy::unwrap_used, reason = "this is all test code")]
+
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -15,7 +17,7 @@ use mso::orchestrator::Orchestrator;
 use mso::orchestrator::event::{Answer, Body, BrokerEvent, CallOutcome, Command, Event, MessageId, PodCall, PodsEvent};
 use serde_json::{Value, json};
 
-use crate::core::{START, deploy_event, ended, in_words, listed_event, now_at, parsed, pod, ready_event, refused, request, with};
+use crate::words::{START, deploy_event, ended, in_words, listed_event, now_at, parsed, pod, ready_event, refused, request, with};
 
 const SEEDS: u64 = 400;
 const STEPS: u32 = 300;
@@ -141,7 +143,8 @@ impl World {
         self.holds(!self.foreign.contains(name.as_str()), "a foreign pod is never touched");
         let Some(pod) = self.pods.get(name.as_str()).filter(|pod| pod["metadata"]["uid"] == uid) else { return };
         let delete_by = pod["metadata"]["labels"]["delete_by_datetime"].as_str().and_then(|text| text.parse::<f64>().ok());
-        let is_over = delete_by.is_some_and(|at| at <= START + self.since.as_secs_f64());
+        // Dates are rounded to less than a microsecond.
+        let is_over = delete_by.is_some_and(|at| at <= START + self.since.as_secs_f64() + 1e-6);
         let has_no_node = pod["spec"]["nodeName"] == "";
         self.holds(
             is_over || self.replaced.contains(uid) || has_no_node,
@@ -254,7 +257,7 @@ impl World {
     fn show(&mut self, name: &str) {
         let shown = parsed(self.pods[name].clone());
         if !self.foreign.contains(name) {
-            self.handle(Event::Pods(PodsEvent::Changed(shown)));
+            self.handle(Event::Pods(PodsEvent::Changed(Box::new(shown))));
         }
     }
 
@@ -269,7 +272,7 @@ impl World {
 
     fn remove(&mut self, name: &str) {
         if let Some(gone) = self.pods.remove(name) {
-            self.handle(Event::Pods(PodsEvent::Deleted(parsed(gone))));
+            self.handle(Event::Pods(PodsEvent::Deleted(Box::new(parsed(gone)))));
         }
     }
 

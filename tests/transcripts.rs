@@ -1,7 +1,9 @@
 //! Transcripts of the core: events in (`>`), exactly these commands out (`<`). `UPDATE_EXPECT=1 cargo test --test transcripts` writes
 //! them anew; read the difference before you commit it.
 
-mod core;
+#![allow(clippy::unwrap_used, reason = "this is all test code")]
+
+mod words;
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +16,7 @@ use mso::orchestrator::Orchestrator;
 use mso::orchestrator::event::{Answer, BadRequest, BrokerEvent, CallOutcome, Command, Event, MessageId, PodCall, PodsEvent};
 use serde_json::{Value, json};
 
-use crate::core::{START, deploy_event, drain, ended, in_words, listed_event, now_at, parsed, pod, ready_event, refused, request, with};
+use crate::words::{START, deploy_event, drain, ended, in_words, listed_event, now_at, parsed, pod, ready_event, refused, request, with};
 
 const HOUR: f64 = 1.0;
 
@@ -128,12 +130,12 @@ impl Session {
 
     fn shows(&mut self, words: &str, shown: &Value) {
         let name = shown["metadata"]["name"].as_str().unwrap();
-        self.handle(&format!("the watch shows {name}: {words}"), Event::Pods(PodsEvent::Changed(parsed(shown.clone()))));
+        self.handle(&format!("the watch shows {name}: {words}"), Event::Pods(PodsEvent::Changed(Box::new(parsed(shown.clone())))));
     }
 
     fn deleted(&mut self, shown: &Value) {
         let name = shown["metadata"]["name"].as_str().unwrap();
-        self.handle(&format!("the watch says that {name} is gone"), Event::Pods(PodsEvent::Deleted(parsed(shown.clone()))));
+        self.handle(&format!("the watch says that {name} is gone"), Event::Pods(PodsEvent::Deleted(Box::new(parsed(shown.clone())))));
     }
 
     /// Time passes; the core is woken whenever it asked for it.

@@ -83,6 +83,7 @@ pub(super) struct Hold {
     until: Option<Instant>,
     /// How many pauses there were since the last success.
     rounds: u32,
+    said: bool,
 }
 
 impl Hold {
@@ -90,21 +91,18 @@ impl Hold {
         self.until.is_some_and(|until| now < until)
     }
 
-    /// Begins a pause, or joins the one that is. `pause` is told how many there were before. True for the first since a success.
-    pub(super) fn begin(&mut self, now: Instant, pause: impl FnOnce(u32) -> Duration) -> bool {
-        if self.holds(now) {
-            return false;
+    /// Begins a pause, or joins the one that is. `pause` is told how many there were before. True where it is `to_say` and was not said yet.
+    pub(super) fn begin(&mut self, now: Instant, pause: impl FnOnce(u32) -> Duration, to_say: bool) -> bool {
+        if !self.holds(now) {
+            self.until = Some(now + pause(self.rounds));
+            self.rounds += 1;
         }
-        let first = self.rounds == 0;
-        self.until = Some(now + pause(self.rounds));
-        self.rounds += 1;
-        first
+        to_say && !std::mem::replace(&mut self.said, true)
     }
 
-    /// A call went through. True where a pause had been.
+    /// A call went through. True where it was said that calls wait.
     pub(super) fn end(&mut self) -> bool {
-        self.until = None;
-        std::mem::take(&mut self.rounds) > 0
+        std::mem::take(self).said
     }
 }
 

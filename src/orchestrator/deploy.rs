@@ -55,7 +55,7 @@ impl Orchestrator {
         }
         if is_new {
             self.runs += 1;
-            self.simulations.insert(id.clone(), Simulation::new(self.runs, now.instant, request.keep_logs_hours));
+            self.simulations.insert(id.clone(), Simulation::new(self.runs, request.keep_logs_hours));
             self.replace_pods_of_ended_run(&id);
         }
         self.add_models(request, now);
@@ -106,7 +106,7 @@ impl Orchestrator {
                 Entry::Occupied(model) => changed.push(model.key().to_string()),
                 Entry::Vacant(place) => {
                     added.push(pod.model.clone());
-                    place.insert(Model::new(Arc::new(pod)));
+                    place.insert(Model::new(Arc::new(pod), now.instant));
                 }
             }
         }
@@ -236,10 +236,13 @@ impl Orchestrator {
     pub(super) fn give_up_overdue(&mut self, reason: &str, message: &str, limit: Option<Duration>, now: Now) {
         let Some(limit) = limit else { return };
         let verdict = Verdict::failed_without_code(reason, message);
+        let is_overdue = |model: &&Model| {
+            let waits = model.creation == Creation::Due && model.uid.is_none() && model.verdict.is_none();
+            waits && now.instant.saturating_duration_since(model.asked_at) >= limit
+        };
         let overdue: Vec<Arc<NewPod>> = (self.simulations.values())
-            .filter(|simulation| now.instant.saturating_duration_since(simulation.accepted_at) >= limit)
             .flat_map(|simulation| simulation.models.values())
-            .filter(|model| model.creation == Creation::Due && model.uid.is_none() && model.verdict.is_none())
+            .filter(is_overdue)
             .map(|model| model.pod.clone())
             .collect();
         // Where the API itself is away there is nobody to ask; a pod that is there after all is stopped when it shows.

@@ -41,9 +41,9 @@ pub enum PodsEvent {
     /// Every pod of ours at one moment, which was not before `asked_at`.
     Listed { pods: Vec<Pod>, asked_at: Instant },
     /// Added or modified.
-    Changed(Pod),
+    Changed(Box<Pod>),
     /// Gone, as it last was.
-    Deleted(Pod),
+    Deleted(Box<Pod>),
     /// The API server's clock, from the Date header of an answer.
     ServerTime(UnixTime),
     /// The list or watch failed and is tried again.

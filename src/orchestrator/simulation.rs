@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::pod_state::Verdict;
+use crate::clock::UnixTime;
 use crate::ids::{DeployId, ModelId, Uid};
 use crate::kube::pod::NewPod;
 
@@ -13,7 +14,6 @@ pub(super) type Run = u64;
 
 pub(super) struct Simulation {
     pub run: Run,
-    pub accepted_at: Instant,
     pub keep_logs_hours: f64,
     /// The requests that it came with, the first one first in time but not in order.
     pub deploys: BTreeSet<DeployId>,
@@ -28,6 +28,8 @@ pub(super) struct Simulation {
 
 pub(super) struct Model {
     pub pod: Arc<NewPod>,
+    /// When it was asked for: what stands in the way of its create has its time from then.
+    pub asked_at: Instant,
     pub creation: Creation,
     pub ready: bool,
     /// The pod that runs it, once one is known.
@@ -52,10 +54,9 @@ pub(super) enum Creation {
 }
 
 impl Simulation {
-    pub(super) fn new(run: Run, accepted_at: Instant, keep_logs_hours: f64) -> Self {
+    pub(super) fn new(run: Run, keep_logs_hours: f64) -> Self {
         Self {
             run,
-            accepted_at,
             keep_logs_hours,
             deploys: BTreeSet::new(),
             models: BTreeMap::new(),
@@ -74,6 +75,12 @@ impl Simulation {
 
     pub(super) fn has_ended(&self) -> bool {
         self.ended == self.models.len()
+    }
+
+    /// When the last model ended; none where that is not known of all.
+    pub(super) fn ended_at(&self) -> Option<UnixTime> {
+        let ends = self.models.values().map(|model| model.verdict.as_ref().and_then(|verdict| verdict.ended_at));
+        ends.reduce(|latest, end| Some(if latest? > end? { latest? } else { end? }))?
     }
 
     /// True the first time. A model that has ended is not ready any more.
@@ -95,8 +102,8 @@ impl Simulation {
 }
 
 impl Model {
-    pub(super) fn new(pod: Arc<NewPod>) -> Self {
-        Self { pod, creation: Creation::Due, ready: false, uid: None, verdict: None, doubt: None }
+    pub(super) fn new(pod: Arc<NewPod>, asked_at: Instant) -> Self {
+        Self { pod, asked_at, creation: Creation::Due, ready: false, uid: None, verdict: None, doubt: None }
     }
 
     /// The same image, variables and pod, whatever request they came with.
