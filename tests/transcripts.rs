@@ -151,7 +151,7 @@ impl Session {
         self.since = until;
     }
 
-    fn is_as_expected(self, name: &str) {
+    fn matches(self, name: &str) {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts").join(name).with_extension("txt");
         if std::env::var_os("UPDATE_EXPECT").is_some() {
             fs::write(&path, &self.text).unwrap();
@@ -187,7 +187,7 @@ fn a_simulation_in_which_all_goes_well() {
         session.done(&format!("delete {name}"));
         session.deleted(&stamped(pod));
     }
-    session.is_as_expected("all_goes_well");
+    session.matches("all_goes_well");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn a_model_that_fails_is_told_with_its_code_and_log_and_there_is_no_models_ready
     session.acknowledged();
     session.acknowledged();
     session.answered("read log of so-sim-m1", "two lines", Ok(Answer::Log("Traceback:\nno".to_owned())));
-    session.is_as_expected("a_model_fails");
+    session.matches("a_model_fails");
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn a_pod_that_is_refused_fails_its_model_and_the_rest_goes_on() {
     session.fails("create so-sim-m1", refused(422, "Pod \"so-sim-m1\" is invalid"));
     session.created(&pod(1, "sim", "m2", "u2"));
     session.fails("get so-sim-m1", refused(404, "not found"));
-    session.is_as_expected("a_pod_is_refused");
+    session.matches("a_pod_is_refused");
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn a_create_whose_answer_was_lost_is_adopted() {
     session.fails("create so-sim-m1", refused(409, "pods \"so-sim-m1\" already exists"));
     session.got(&pod(1, "sim", "m1", "u1"));
     session.ready("sim", "m1");
-    session.is_as_expected("a_create_whose_answer_was_lost");
+    session.matches("a_create_whose_answer_was_lost");
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn a_create_that_worked_is_not_counted_as_refused_by_a_later_answer() {
     session.passes(1.0);
     session.fails("create so-sim-m1", refused(403, "violates PodSecurity \"restricted:latest\""));
     session.got(&pod(1, "sim", "m1", "u1"));
-    session.is_as_expected("a_create_that_worked_and_is_refused_later");
+    session.matches("a_create_that_worked_and_is_refused_later");
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn a_watch_that_is_faster_than_the_answer_changes_nothing() {
     session.deploys(1, "sim", &["m1"], HOUR);
     session.shows("exit 3", &ended(m1.clone(), 3, "Error"));
     session.created(&m1);
-    session.is_as_expected("a_watch_that_is_faster_than_the_answer");
+    session.matches("a_watch_that_is_faster_than_the_answer");
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn a_foreign_pod_with_the_name_fails_the_model_and_is_left_alone() {
     session.acknowledged();
     session.acknowledged();
     session.passes(1e6);
-    session.is_as_expected("a_foreign_pod_has_the_name");
+    session.matches("a_foreign_pod_has_the_name");
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn a_pod_that_is_still_going_is_waited_for_and_not_for_ever() {
     }
     session.fails("create so-sim-m1", refused(409, "object is being deleted: pods \"so-sim-m1\" already exists"));
     session.got(&going);
-    session.is_as_expected("a_pod_that_is_still_going");
+    session.matches("a_pod_that_is_still_going");
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn a_quota_holds_all_creates_and_lets_them_go_on_or_fail_together() {
     for model in ["m2", "m3", "m4", "m6"] {
         session.fails(&format!("get so-sim-{model}"), refused(404, "not found"));
     }
-    session.is_as_expected("a_quota");
+    session.matches("a_quota");
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn an_api_server_that_is_away_is_said_once_and_waited_for() {
     session.passes(1.0);
     session.created(&pod(1, "sim", "m1", "u1"));
     session.created(&pod(1, "sim", "m2", "u2"));
-    session.is_as_expected("an_api_server_that_is_away");
+    session.matches("an_api_server_that_is_away");
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn an_api_server_that_stays_away_fails_what_could_not_be_created() {
     session.passes(1.0);
     session.handle("the list fails", away());
     session.acknowledged();
-    session.is_as_expected("an_api_server_that_stays_away");
+    session.matches("an_api_server_that_stays_away");
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn a_pod_that_appears_after_its_model_was_given_up_is_ended() {
     session.passes(1.0);
     session.shows("running", &pod(1, "sim", "m1", "u1"));
     session.shows("without a node", &with(pod(1, "sim", "m2", "u2"), "/spec/nodeName", json!("")));
-    session.is_as_expected("a_pod_that_appears_after_its_model_was_given_up");
+    session.matches("a_pod_that_appears_after_its_model_was_given_up");
 }
 
 #[test]
@@ -354,7 +354,7 @@ fn the_same_request_again_changes_nothing_and_more_models_are_added() {
     session.deploys(2, "sim", &["m1=model:2", "m2"], HOUR);
     session.created(&pod(2, "sim", "m2", "u2"));
     session.ready("sim", "m2");
-    session.is_as_expected("the_same_request_again");
+    session.matches("the_same_request_again");
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn a_simulation_that_runs_anew_has_its_old_pods_deleted_first() {
     session.deleted(&old);
     session.created(&pod(1, "sim", "m1", "u2"));
     session.ready("sim", "m1");
-    session.is_as_expected("a_simulation_runs_anew");
+    session.matches("a_simulation_runs_anew");
 }
 
 #[test]
@@ -388,7 +388,7 @@ fn a_request_that_the_broker_delivers_again_after_the_end_is_not_run_again() {
     session.disconnected();
     session.connected();
     session.deploys(1, "sim", &["m1"], HOUR);
-    session.is_as_expected("a_redelivery");
+    session.matches("a_redelivery");
 }
 
 #[test]
@@ -397,14 +397,14 @@ fn a_bad_request_ends_at_once_unless_its_simulation_runs() {
     session.deploys_badly("sim", &["m1", "Wärmepumpe"]);
     session.deploys(1, "sim", &["m1"], HOUR);
     session.deploys_badly("sim", &["m1"]);
-    session.is_as_expected("a_bad_request");
+    session.matches("a_bad_request");
 }
 
 #[test]
 fn a_request_without_models_ends_at_once() {
     let mut session = Session::begun();
     session.deploys(1, "sim", &[], HOUR);
-    session.is_as_expected("no_models");
+    session.matches("no_models");
 }
 
 #[test]
@@ -418,7 +418,7 @@ fn a_pod_that_was_deleted_by_hand_fails_its_model() {
     session.fails("get so-sim-m1", refused(404, "not found"));
     session.acknowledged();
     session.deleted(&ended(m2, 137, "Error"));
-    session.is_as_expected("a_pod_deleted_by_hand");
+    session.matches("a_pod_deleted_by_hand");
 }
 
 #[test]
@@ -431,7 +431,7 @@ fn a_pod_that_is_missing_in_a_new_list_is_asked_for_by_name() {
     session.listed(vec![]);
     session.got(&pod(1, "sim", "m1", "u1"));
     session.got(&pod(2, "sim", "m2", "another"));
-    session.is_as_expected("a_pod_missing_in_a_new_list");
+    session.matches("a_pod_missing_in_a_new_list");
 }
 
 #[test]
@@ -444,7 +444,7 @@ fn models_ready_waits_for_the_broker_and_for_subscribers_to_come_back() {
     session.connected();
     session.passes(4.9);
     session.passes(0.2);
-    session.is_as_expected("models_ready_waits_for_subscribers");
+    session.matches("models_ready_waits_for_subscribers");
 }
 
 #[test]
@@ -464,7 +464,7 @@ fn pods_of_an_earlier_run_are_left_alone_unless_they_ended_and_their_time_is_ove
         with(stamp(ended(pod(1, "old", "no-label", "u8"), 0, "Completed"), &past), "/metadata/labels/model_id", json!(null)),
     ]);
     session.passes(11.0);
-    session.is_as_expected("pods_of_an_earlier_run");
+    session.matches("pods_of_an_earlier_run");
 }
 
 #[test]
@@ -480,7 +480,7 @@ fn a_status_that_the_kubelet_may_correct_is_believed_after_half_a_minute() {
     session.passes(20.0);
     session.shows("running after all", &m1);
     session.passes(11.0);
-    session.is_as_expected("a_doubtful_status");
+    session.matches("a_doubtful_status");
 }
 
 #[test]
@@ -491,7 +491,7 @@ fn a_ready_that_comes_before_its_request_is_kept_for_a_minute() {
     session.deploys(1, "sim", &["m1"], HOUR);
     session.passes(61.0);
     session.deploys(1, "late", &["m1"], HOUR);
-    session.is_as_expected("a_ready_before_its_request");
+    session.matches("a_ready_before_its_request");
 }
 
 #[test]
@@ -504,5 +504,5 @@ fn nothing_new_begins_while_stopping() {
         session.created(&pod(1, "sim", model, model));
     }
     assert!(session.core.is_idle());
-    session.is_as_expected("stopping");
+    session.matches("stopping");
 }

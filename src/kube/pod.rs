@@ -3,6 +3,7 @@
 //! What is not named here is skipped while parsing and never held: 10 000 whole pods are 440 MB, these fields of them a few.
 //! Names are the API's: <https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>.
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -46,7 +47,6 @@ pub struct Metadata {
     pub uid: String,
     /// Opaque: compared for nothing, sent back to resume a watch.
     pub resource_version: String,
-    pub creation_timestamp: Option<Timestamp>,
     /// When the pod's grace ends, not when the delete was asked for.
     pub deletion_timestamp: Option<Timestamp>,
     #[serde(deserialize_with = "or_default")]
@@ -107,7 +107,6 @@ pub struct Status {
 pub struct Condition {
     pub r#type: String,
     pub status: String,
-    pub reason: String,
     pub last_transition_time: Option<Timestamp>,
 }
 
@@ -125,15 +124,8 @@ pub struct ContainerStatus {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ContainerState {
-    pub waiting: Option<Waiting>,
+    pub waiting: Option<IgnoredAny>,
     pub terminated: Option<Terminated>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Waiting {
-    pub reason: String,
-    pub message: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

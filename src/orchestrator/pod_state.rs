@@ -2,7 +2,6 @@
 //!
 //! The words are the kubelet's: <https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/>.
 
-use crate::clock::UnixTime;
 use crate::kube::pod::{ContainerStatus, Pod, Terminated};
 
 /// A model without an exit code of its container has this one: no process can end with it.
@@ -12,7 +11,7 @@ pub const NO_EXIT_CODE: i32 = -1;
 const MESSAGE_CHARS: usize = 1024;
 
 /// How a model ended. It never changes once it was told.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub success: bool,
     pub exit_code: i32,
@@ -20,13 +19,11 @@ pub struct Verdict {
     pub reason: String,
     /// For a person, one line. May be empty.
     pub message: String,
-    /// When, where the cluster says so and can be believed: a node's clock may be wrong by years.
-    pub ended_at: Option<UnixTime>,
 }
 
 impl Verdict {
     pub fn failed(exit_code: i32, reason: &str, message: &str) -> Self {
-        Self { success: false, exit_code, reason: reason.to_owned(), message: one_line(message), ended_at: None }
+        Self { success: false, exit_code, reason: reason.to_owned(), message: one_line(message) }
     }
 
     /// A failure for which no container gave a code.
@@ -35,7 +32,7 @@ impl Verdict {
     }
 
     fn succeeded(reason: &str) -> Self {
-        Self { success: true, exit_code: 0, reason: reason.to_owned(), message: String::new(), ended_at: None }
+        Self { success: true, exit_code: 0, reason: reason.to_owned(), message: String::new() }
     }
 
     /// Reason and message, as they stand behind "due to".
@@ -44,7 +41,7 @@ impl Verdict {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observation {
     /// The model's container runs, or may still.
     Alive,
@@ -58,10 +55,7 @@ pub fn observe(pod: &Pod, image: Option<&str>) -> Observation {
     let container = model_container(pod, image);
     let status = pod.status.container_statuses.iter().find(|status| status.name == container);
     match (status.and_then(|status| terminated(pod, status)), pod.status.phase.as_str()) {
-        (Some(terminated), _) => match container_ended(pod, terminated) {
-            Observation::Ended(verdict) => Observation::Ended(Verdict { ended_at: ended_at(pod, terminated), ..verdict }),
-            other => other,
-        },
+        (Some(terminated), _) => container_ended(pod, terminated),
         (None, "Succeeded") => Observation::Ended(Verdict::succeeded("Succeeded")),
         (None, "Failed") => Observation::Ended(match pod.status.reason.as_str() {
             "" => Verdict::failed_without_code("Failed without reason", &pod.status.message),
@@ -110,12 +104,6 @@ fn container_ended(pod: &Pod, end: &Terminated) -> Observation {
     }
 }
 
-/// By the node's clock, which is held against the API server's.
-fn ended_at(pod: &Pod, end: &Terminated) -> Option<UnixTime> {
-    let (created, finished) = (pod.metadata.creation_timestamp?, end.finished_at?);
-    (finished >= created).then_some(finished.0)
-}
-
 /// A model that was done before its pod was evicted has done its work.
 fn ended_before_disruption(pod: &Pod, end: &Terminated) -> bool {
     let disruption = pod.status.conditions.iter().find(|condition| condition.r#type == "DisruptionTarget" && condition.status == "True");
@@ -139,7 +127,7 @@ mod tests {
 
     fn ended(success: bool, exit_code: i32, why: &str) -> Observation {
         let (reason, message) = why.split_once(": ").unwrap_or((why, ""));
-        Observation::Ended(Verdict { success, exit_code, reason: reason.to_owned(), message: message.to_owned(), ended_at: None })
+        Observation::Ended(Verdict { success, exit_code, reason: reason.to_owned(), message: message.to_owned() })
     }
 
     fn pod(status: Value) -> Pod {
@@ -234,21 +222,6 @@ mod tests {
         };
         assert_eq!(observe(&pod(status("2026-01-01T11:59:59Z")), None), ended(true, 0, "Success!"));
         assert_eq!(observe(&pod(status("2026-01-01T12:00:01Z")), None), ended(false, -1, "Evicted: (container exit code 0)"));
-    }
-
-    #[test]
-    fn when_a_model_ended_is_believed_only_of_a_node_whose_clock_is_right() {
-        let ended_at = |finished: &str| {
-            let end = json!({"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": finished}});
-            let mut pod = pod(json!({"phase": "Succeeded", "containerStatuses": container(end)}));
-            pod.metadata.creation_timestamp = serde_json::from_value(json!("2026-01-01T12:00:00Z")).unwrap();
-            match observe(&pod, None) {
-                Observation::Ended(verdict) => verdict.ended_at.map(|at| at.0),
-                other => panic!("{other:?}"),
-            }
-        };
-        assert_eq!(ended_at("2026-01-01T12:00:10Z"), Some(1_767_268_810.0));
-        assert_eq!(ended_at("1970-01-01T00:00:10Z"), None);
     }
 
     #[test]

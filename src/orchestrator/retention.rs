@@ -81,9 +81,8 @@ impl Orchestrator {
         self.announce(&id, Body::AllModelsHaveTerminated);
         self.say(Level::Info, format!("Removing simulation {id} from cache."));
         let Some(simulation) = self.simulations.remove(&id) else { return };
-        let server_time = self.server_time(now);
-        let ended_at = simulation.ended_at().filter(|&at| at < server_time).unwrap_or(server_time);
-        let delete_by = ended_at.plus_seconds(simulation.keep_logs_hours * 3600.0);
+        // From the announcement on, not from the container's end: a kubelet may be late to tell, and its clock wrong.
+        let delete_by = self.server_time(now).plus_seconds(simulation.keep_logs_hours * 3600.0);
         let forget_at = now.instant + END_REMEMBERED;
         let ended = Ended { run: simulation.run, deploys: simulation.deploys, told: false, forget_at, delete_by };
         self.deadlines.set(forget_at, Deadline::EndIsForgotten(id.clone()));

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::pod_state::Verdict;
-use crate::clock::UnixTime;
 use crate::ids::{DeployId, ModelId, Uid};
 use crate::kube::pod::NewPod;
 
@@ -75,12 +74,6 @@ impl Simulation {
 
     pub(super) fn has_ended(&self) -> bool {
         self.ended == self.models.len()
-    }
-
-    /// When the last model ended; none where that is not known of all.
-    pub(super) fn ended_at(&self) -> Option<UnixTime> {
-        let ends = self.models.values().map(|model| model.verdict.as_ref().and_then(|verdict| verdict.ended_at));
-        ends.reduce(|latest, end| Some(if latest? > end? { latest? } else { end? }))?
     }
 
     /// True the first time. A model that has ended is not ready any more.
