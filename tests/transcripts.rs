@@ -392,6 +392,18 @@ fn a_request_that_the_broker_delivers_again_after_the_end_is_not_run_again() {
 }
 
 #[test]
+fn a_request_that_comes_again_after_a_quick_end_is_run_again_though_we_are_newly_connected() {
+    let mut session = Session::begun();
+    for uid in ["u1", "u2"] {
+        session.deploys(1, "sim", &["m1"], HOUR);
+        session.created(&pod(1, "sim", "m1", uid));
+        session.deleted(&ended(pod(1, "sim", "m1", uid), 0, "Completed"));
+        session.acknowledged();
+    }
+    session.matches("a_request_again_after_a_quick_end");
+}
+
+#[test]
 fn a_bad_request_ends_at_once_unless_its_simulation_runs() {
     let mut session = Session::begun();
     session.deploys_badly("sim", &["m1", "Wärmepumpe"]);

@@ -80,8 +80,9 @@ impl Orchestrator {
     }
 
     fn is_redelivery(&self, request: &DeployRequest, now: Instant) -> bool {
-        let just_connected = self.broker.connected_at.is_some_and(|at| now.saturating_duration_since(at) < REDELIVERY);
-        just_connected && self.ended.get(&request.simulation).is_some_and(|ended| ended.deploys.contains(&request.id))
+        let (Some(ended), Some(connected_at)) = (self.ended.get(&request.simulation), self.broker.connected_at) else { return false };
+        let came_at_once = now.saturating_duration_since(connected_at) < REDELIVERY;
+        came_at_once && ended.at < connected_at && ended.deploys.contains(&request.id)
     }
 
     fn add_models(&mut self, request: DeployRequest, now: Now) {
@@ -103,7 +104,7 @@ impl Orchestrator {
             };
             match simulation.models.entry(pod.model.clone()) {
                 Entry::Occupied(model) if model.get().has_configuration_of(&pod) => unchanged += 1,
-                Entry::Occupied(model) => changed.push(model.key().to_string()),
+                Entry::Occupied(model) => changed.push(model.key().clone()),
                 Entry::Vacant(place) => {
                     added.push(pod.model.clone());
                     place.insert(Model::new(Arc::new(pod), now.instant));
@@ -121,8 +122,8 @@ impl Orchestrator {
             );
         }
         if !changed.is_empty() {
-            let models = changed.join(", ");
-            self.say(Level::Warn, format!("DeployModels for simulation {id}, which runs, changes models that stay as they are: {models}."));
+            let models = named(&changed);
+            self.say(Level::Warn, format!("DeployModels for simulation {id}, which runs, changes models that stay as they are: {models}"));
         }
         for model in added {
             if self.readies.remove(&(id.clone(), model.clone())) {

@@ -70,7 +70,8 @@ pub(super) struct Ended {
     pub deploys: BTreeSet<DeployId>,
     /// The broker has acknowledged the announcement of the end.
     pub told: bool,
-    pub forget_at: Instant,
+    /// When the end was announced.
+    pub at: Instant,
     pub delete_by: UnixTime,
 }
 
@@ -83,17 +84,18 @@ impl Orchestrator {
         let Some(simulation) = self.simulations.remove(&id) else { return };
         // From the announcement on, not from the container's end: a kubelet may be late to tell, and its clock wrong.
         let delete_by = self.server_time(now).plus_seconds(simulation.keep_logs_hours * 3600.0);
-        let forget_at = now.instant + END_REMEMBERED;
-        let ended = Ended { run: simulation.run, deploys: simulation.deploys, told: false, forget_at, delete_by };
-        self.deadlines.set(forget_at, Deadline::EndIsForgotten(id.clone()));
+        let ended = Ended { run: simulation.run, deploys: simulation.deploys, told: false, at: now.instant, delete_by };
+        self.deadlines.set(now.instant + END_REMEMBERED, Deadline::EndIsForgotten(id.clone()));
         self.ended.insert(id, ended);
     }
 
     pub(super) fn forget_end(&mut self, id: &SimulationId, now: Now) {
-        let Some(ended) = self.ended.get_mut(id).filter(|ended| ended.forget_at <= now.instant) else { return };
+        let is_old = |ended: &Ended| now.instant.saturating_duration_since(ended.at) >= END_REMEMBERED;
+        if !self.ended.get(id).is_some_and(is_old) {
+            return;
+        }
         if self.pods.values().any(|known| known.simulation == *id) {
-            ended.forget_at = now.instant + END_REMEMBERED;
-            self.deadlines.set(ended.forget_at, Deadline::EndIsForgotten(id.clone()));
+            self.deadlines.set(now.instant + END_REMEMBERED, Deadline::EndIsForgotten(id.clone()));
         } else {
             self.ended.remove(id);
         }
