@@ -17,7 +17,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{debug, error, info, warn};
 use rumqttc::mqttbytes::{self, QoS};
 use rumqttc::{Client, ConnectReturnCode, ConnectionError, MqttOptions, Outgoing, Packet, StateError};
@@ -67,6 +67,7 @@ pub fn open(settings: &MqttSettings, simulator: &SimulatorName) -> (Publisher, C
         stopped,
         connected_at: None,
         announced: false,
+        unheard: false,
         troubles: Troubles::default(),
     };
     (Publisher { simulator: simulator.clone(), client, outbox, stop }, connection)
@@ -112,9 +113,7 @@ impl Publisher {
         let outbox = lock(&self.outbox);
         // Full: said before. Gone: it ended.
         let _ = self.stop.try_send(());
-        if outbox.is_online() && outbox.is_empty() {
-            say_goodbye(&self.client);
-        }
+        say_goodbye_if_empty(&outbox, &self.client);
     }
 }
 
@@ -131,20 +130,28 @@ pub struct Connection {
     connected_at: Option<Instant>,
     /// The core thinks that we are connected.
     announced: bool,
+    /// Nobody takes our events any more.
+    unheard: bool,
     troubles: Troubles,
 }
 
 /// Why [`Connection::serve`] came back.
 enum End {
-    /// We were asked to stop, or nobody takes our events any more.
+    /// We are to stop, and did.
     Stopped,
     Lost(Loss),
 }
 
 /// Why a connection ended, or did not come about.
 enum Loss {
-    /// Of the network or the protocol, as rumqttc found it.
-    Failed(ConnectionError),
+    /// The broker, or something between, closed the connection.
+    Closed(String),
+    /// Anything else of the network or the protocol.
+    Failed(String),
+    /// The broker does not want us.
+    Refused(ConnectReturnCode),
+    /// The broker sent a packet over our limit.
+    Oversized { bytes: usize },
     /// The broker does not let us read these.
     SubscriptionRefused(Vec<String>),
     /// We had the broker forget our session, and are to begin one.
@@ -162,22 +169,24 @@ struct Troubles {
 }
 
 impl Connection {
-    /// Returns after [`Publisher::disconnect`], or when the receiver of the events is gone. While it tries to connect that can take
-    /// the 10 s of the attempt.
+    /// Returns after [`Publisher::disconnect`], and in the same way when the receiver of the events is gone. While it tries to connect that
+    /// can take the 10 s of the attempt.
     pub fn run(mut self, events: &Sender<Event>) {
         let mut delay = Duration::ZERO;
-        while !self.stopped_within(delay) {
+        while !self.stops_within(delay) {
             let End::Lost(loss) = self.serve(events) else { return };
-            if self.cut_off(events).is_err() {
-                return;
-            }
+            self.cut_off(events);
             delay = self.delay_after(&loss);
         }
     }
 
     /// True also when the publisher is gone.
-    fn stopped_within(&self, delay: Duration) -> bool {
-        !matches!(self.stopped.recv_timeout(delay), Err(crossbeam_channel::RecvTimeoutError::Timeout))
+    fn stops_within(&self, delay: Duration) -> bool {
+        self.unheard || !matches!(self.stopped.recv_timeout(delay), Err(RecvTimeoutError::Timeout))
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.unheard || !self.stopped.is_empty()
     }
 
     /// One connection, from connecting to its end.
@@ -185,7 +194,7 @@ impl Connection {
         loop {
             let end = match self.rumqttc.recv() {
                 Ok(Ok(event)) => self.handle(&event, events),
-                Ok(Err(error)) => Err(End::Lost(Loss::Failed(error))),
+                Ok(Err(error)) => Err(End::Lost(error.into())),
                 // All clients are gone; we have one ourselves.
                 Err(rumqttc::RecvError) => Err(End::Stopped),
             };
@@ -197,17 +206,15 @@ impl Connection {
 
     fn handle(&mut self, event: &rumqttc::Event, events: &Sender<Event>) -> Result<(), End> {
         match event {
-            rumqttc::Event::Incoming(Packet::ConnAck(ack)) => self.connected(ack.session_present),
-            rumqttc::Event::Incoming(Packet::SubAck(ack)) => self.subscribed(ack, events),
+            rumqttc::Event::Incoming(Packet::ConnAck(ack)) => self.connected(ack.session_present)?,
+            rumqttc::Event::Incoming(Packet::SubAck(ack)) => self.subscribed(ack, events)?,
             rumqttc::Event::Incoming(Packet::Publish(publish)) => self.receive(publish, events),
             rumqttc::Event::Incoming(Packet::PubAck(ack)) => self.acknowledged(ack.pkid, events),
-            rumqttc::Event::Outgoing(Outgoing::Publish(packet_id)) => {
-                lock(&self.outbox).sent(*packet_id);
-                Ok(())
-            }
-            rumqttc::Event::Outgoing(Outgoing::Disconnect) => Err(End::Stopped),
-            _ => Ok(()),
+            rumqttc::Event::Outgoing(Outgoing::Publish(packet_id)) => lock(&self.outbox).sent(*packet_id),
+            rumqttc::Event::Outgoing(Outgoing::Disconnect) => return Err(End::Stopped),
+            _ => {}
         }
+        Ok(())
     }
 
     fn connected(&mut self, session_present: bool) -> Result<(), End> {
@@ -220,7 +227,7 @@ impl Connection {
         self.connected_at = Some(clock::now().instant);
         let mut outbox = lock(&self.outbox);
         // Asked under the lock: from here on `disconnect` finds us online.
-        if !self.stopped.is_empty() {
+        if self.is_stopping() {
             return Err(End::Stopped);
         }
         let Backlog { again, first } = outbox.online(session_present);
@@ -247,36 +254,42 @@ impl Connection {
         info!("connected to {}", self.broker);
         self.announced = true;
         self.troubles.said = None;
-        tell(events, BrokerEvent::Connected)
+        self.tell(events, BrokerEvent::Connected);
+        Ok(())
     }
 
-    fn acknowledged(&self, packet_id: u16, events: &Sender<Event>) -> Result<(), End> {
-        let mut outbox = lock(&self.outbox);
-        let Some(id) = outbox.acknowledged(packet_id) else { return Ok(()) };
-        if outbox.is_empty() && !self.stopped.is_empty() {
-            say_goodbye(&self.client);
-        }
-        drop(outbox);
-        tell(events, BrokerEvent::Published(id))
+    fn acknowledged(&mut self, packet_id: u16, events: &Sender<Event>) {
+        let Some(id) = lock(&self.outbox).acknowledged(packet_id) else { return };
+        self.tell(events, BrokerEvent::Published(id));
+        self.leave_if_done();
     }
 
-    fn receive(&self, publish: &Publish, events: &Sender<Event>) -> Result<(), End> {
+    fn receive(&mut self, publish: &Publish, events: &Sender<Event>) {
         debug!("received {} bytes on {}", publish.payload.len(), Shown::of(&publish.topic));
         match translate(publish, &self.simulator) {
-            Ok(event) => tell(events, event),
-            Err(problem) => {
-                warn!("dropped a message: {problem}");
-                Ok(())
-            }
+            Ok(event) => self.tell(events, event),
+            Err(problem) => warn!("dropped a message: {problem}"),
+        }
+    }
+
+    fn tell(&mut self, events: &Sender<Event>, event: BrokerEvent) {
+        if events.send(Event::Broker(event)).is_err() {
+            self.unheard = true;
+            self.leave_if_done();
+        }
+    }
+
+    fn leave_if_done(&self) {
+        if self.is_stopping() {
+            say_goodbye_if_empty(&lock(&self.outbox), &self.client);
         }
     }
 
     /// Leaves rumqttc without a connection and without anything of ours in it. What it had read by then is still handled: it acknowledged that.
-    fn cut_off(&mut self, events: &Sender<Event>) -> Result<(), End> {
+    fn cut_off(&mut self, events: &Sender<Event>) {
         for event in mem::take(&mut self.rumqttc.eventloop.state.events) {
-            if let Err(End::Stopped) = self.handle(&event, events) {
-                return Err(End::Stopped);
-            }
+            // Whatever it asks for, the connection is at its end.
+            let _ = self.handle(&event, events);
         }
         let mut outbox = lock(&self.outbox);
         let eventloop = &mut self.rumqttc.eventloop;
@@ -286,7 +299,9 @@ impl Connection {
         eventloop.state.collision = None;
         outbox.offline();
         drop(outbox);
-        if mem::take(&mut self.announced) { tell(events, BrokerEvent::Disconnected) } else { Ok(()) }
+        if mem::take(&mut self.announced) {
+            self.tell(events, BrokerEvent::Disconnected);
+        }
     }
 
     /// Says what there is to say, and how long to wait.
@@ -297,8 +312,8 @@ impl Connection {
             *troubles = Troubles::default();
         }
         troubles.say(loss, &self.broker);
-        let oversized = loss.is_oversized();
-        let short = lived.is_some_and(|lived| lived < GOOD_AFTER) && loss.is_closed();
+        let oversized = matches!(loss, Loss::Oversized { .. });
+        let short = lived.is_some_and(|lived| lived < GOOD_AFTER) && matches!(loss, Loss::Closed(_));
         troubles.oversized = if oversized { troubles.oversized + 1 } else { 0 };
         troubles.short_connections = if short { troubles.short_connections + 1 } else { 0 };
         if troubles.oversized == OVERSIZED_IN_A_ROW {
@@ -325,7 +340,7 @@ impl Troubles {
     /// Once an outage, and again when the broker refuses us for another reason: a person has to mend that.
     fn say(&mut self, loss: &Loss, broker: &str) {
         let text = loss.to_string();
-        let refused = matches!(loss, Loss::SubscriptionRefused(_) | Loss::Failed(ConnectionError::ConnectionRefused(_)));
+        let refused = matches!(loss, Loss::Refused(_) | Loss::SubscriptionRefused(_));
         let news = match &self.said {
             None => true,
             Some(said) => refused && *said != text,
@@ -334,34 +349,38 @@ impl Troubles {
             Loss::SessionDropped => return info!("{broker}: {text}"),
             _ if !news => return debug!("still without {broker}: {text}"),
             Loss::SubscriptionRefused(_) => error!("no connection to {broker}: {text}; trying again for ever"),
-            Loss::Failed(_) => warn!("no connection to {broker}: {text}; trying again for ever"),
+            Loss::Closed(_) | Loss::Failed(_) | Loss::Refused(_) | Loss::Oversized { .. } => {
+                warn!("no connection to {broker}: {text}; trying again for ever")
+            }
         }
         self.said = Some(text);
     }
 }
 
-impl Loss {
-    fn is_oversized(&self) -> bool {
-        matches!(self, Self::Failed(ConnectionError::MqttState(StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded(_)))))
-    }
-
-    /// The broker, or something between, closed the connection.
-    fn is_closed(&self) -> bool {
-        let Self::Failed(ConnectionError::MqttState(error)) = self else { return false };
-        matches!(error, StateError::ConnectionAborted | StateError::Io(_) | StateError::Deserialization(mqttbytes::Error::Io(_)))
+impl From<ConnectionError> for Loss {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::ConnectionRefused(code) => Self::Refused(code),
+            ConnectionError::MqttState(StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded(bytes))) => {
+                Self::Oversized { bytes }
+            }
+            ConnectionError::MqttState(
+                StateError::ConnectionAborted | StateError::Io(_) | StateError::Deserialization(mqttbytes::Error::Io(_)),
+            ) => Self::Closed(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
     }
 }
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(ConnectionError::ConnectionRefused(
-                code @ (ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized),
-            )) => write!(f, "it refuses us ({code:?}): check MQTT_USERNAME and MQTT_PASSWORD"),
-            Self::Failed(ConnectionError::MqttState(StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded(bytes)))) => {
-                write!(f, "it sends a message of {bytes} bytes: the limit is {MAX_PACKET_BYTES}")
+            Self::Closed(error) | Self::Failed(error) => f.write_str(error),
+            Self::Refused(code @ (ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized)) => {
+                write!(f, "it refuses us ({code:?}): check MQTT_USERNAME and MQTT_PASSWORD")
             }
-            Self::Failed(error) => write!(f, "{error}"),
+            Self::Refused(code) => write!(f, "it refuses us ({code:?})"),
+            Self::Oversized { bytes } => write!(f, "it sends a message of {bytes} bytes: the limit is {MAX_PACKET_BYTES}"),
             Self::SubscriptionRefused(filters) => {
                 write!(f, "it refuses the subscription to {}: allow our user to read that", filters.join(" and "))
             }
@@ -426,13 +445,11 @@ fn hand_over(client: &Client, packet: outbox::Packet) {
     let _ = client.try_publish(packet.topic, QoS::AtLeastOnce, false, packet.payload);
 }
 
-fn say_goodbye(client: &Client) {
-    // As above. The thread ends when rumqttc has sent it.
-    let _ = client.try_disconnect();
-}
-
-fn tell(events: &Sender<Event>, event: BrokerEvent) -> Result<(), End> {
-    events.send(Event::Broker(event)).map_err(|_| End::Stopped)
+/// The thread ends when rumqttc has sent the DISCONNECT; a second one is not read any more.
+fn say_goodbye_if_empty(outbox: &Outbox, client: &Client) {
+    if outbox.is_online() && outbox.is_empty() {
+        let _ = client.try_disconnect();
+    }
 }
 
 fn lock(outbox: &Mutex<Outbox>) -> MutexGuard<'_, Outbox> {

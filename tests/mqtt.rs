@@ -1,0 +1,608 @@
+//! The room `mqtt` against a real mosquitto: each test starts its own, on a free port of the loopback.
+//!
+//! `cargo test --test mqtt -- --ignored`. Nothing here sleeps for a fixed time; what does not come within [`PATIENCE`] never comes.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, unbounded};
+use mso::clock;
+use mso::config::MqttSettings;
+use mso::ids::{SimulatorName, TopicSegment};
+use mso::mqtt::{self, Publisher};
+use mso::orchestrator::event::{Body, BrokerEvent, Event, Message, MessageId};
+use mso::proto;
+use mso::secret::Secret;
+use prost::Message as _;
+use rumqttc::{Client, MqttOptions, Packet, QoS};
+
+/// Past the longest back-off, on a machine with other work.
+const PATIENCE: Duration = Duration::from_secs(60);
+const OVER_THE_LIMIT_BYTES: usize = 17_000_000;
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn a_request_and_a_ready_model_arrive_as_events() {
+    let broker = Broker::start("");
+    let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    so.publish("/lifecycle/dots-so/mso/sim-1/DeployModels", QoS::AtMostOnce, &request("m"));
+    let BrokerEvent::DeployModels { simulation, request } = ours.next() else { panic!("no request") };
+    assert_eq!(simulation.as_str(), "sim-1");
+    assert_eq!(request.unwrap().models[0].pod.as_str(), "essim-sim-1-m");
+    so.publish("/lifecycle/model/mso/sim-1/m/ReadyForProcessing", QoS::AtMostOnce, &[]);
+    let BrokerEvent::ReadyForProcessing { model, .. } = ours.next() else { panic!("no ready model") };
+    assert_eq!(model.as_str(), "m");
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn what_is_no_request_is_logged_and_dropped() {
+    let broker = Broker::start("");
+    let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    let topic = |simulation: &str| format!("/lifecycle/dots-so/mso/{simulation}/DeployModels");
+    let case = broker.port;
+    so.publish(&topic(&format!("undecodable-{case}")), QoS::AtLeastOnce, b"hello");
+    so.publish(&format!("/lifecycle/model/mso/_bad-{case}/m/ReadyForProcessing"), QoS::AtLeastOnce, &[]);
+    so.publish(&topic("good"), QoS::AtLeastOnce, &request("m"));
+    let BrokerEvent::DeployModels { simulation, .. } = ours.next() else { panic!("no request") };
+    assert_eq!(simulation.as_str(), "good");
+    assert_eq!(logged(&format!("WARN dropped a message: topic \"{}\": failed to decode", topic(&format!("undecodable-{case}")))), 1);
+    assert_eq!(logged(&format!("the simulation id \"_bad-{case}\" has '_' at an end: it takes")), 1);
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn a_retained_request_is_done_when_it_is_published_and_not_with_each_connection() {
+    let mut broker = Broker::start("");
+    let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    let retained = format!("/lifecycle/dots-so/mso/retained-{}/DeployModels", broker.port);
+    so.client.publish(&retained, QoS::AtLeastOnce, true, request("m")).unwrap();
+    assert!(matches!(ours.next(), BrokerEvent::DeployModels { .. }));
+    broker.stop();
+    broker.restart();
+    wait_for("the retained message to be refused", || logged(&format!("topic \"{retained}\": it is retained")) > 0);
+    so.wait_until_subscribed();
+    so.publish("/lifecycle/dots-so/mso/next/DeployModels", QoS::AtLeastOnce, &request("m"));
+    let next = ours.events_until(|event| matches!(event, BrokerEvent::DeployModels { .. }));
+    let BrokerEvent::DeployModels { simulation, .. } = next.last().unwrap() else { panic!("no request") };
+    assert_eq!(simulation.as_str(), "next");
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn what_we_publish_arrives_byte_for_byte_and_not_retained() {
+    let broker = Broker::start("");
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    let ours = Service::start(broker.port, "");
+    let model = || TopicSegment::new("m").unwrap();
+    let bodies = [
+        (Body::ModelsReady, "/lifecycle/mso/dots-so/s/ModelsReady", vec![]),
+        (Body::ModelHasTerminated { model: model(), success: true, exit_code: 0 }, "/lifecycle/mso/dots-so/s/m/ModelHasTerminated", vec![]),
+        (
+            Body::ModelHasTerminated { model: model(), success: false, exit_code: 3 },
+            "/lifecycle/mso/dots-so/s/m/ModelHasTerminated",
+            vec![8, 1, 16, 3],
+        ),
+        (Body::AllModelsHaveTerminated, "/lifecycle/mso/dots-so/s/AllModelsHaveTerminated", vec![]),
+    ];
+    for (id, (body, ..)) in (1..).zip(&bodies) {
+        ours.publisher.publish(&Message { id, simulation: TopicSegment::new("s").unwrap(), body: body.clone() });
+    }
+    for (_, topic, payload) in &bodies {
+        let arrived = so.messages.recv_timeout(PATIENCE).unwrap();
+        assert_eq!((arrived.topic.as_str(), &arrived.payload[..], arrived.retain), (*topic, &payload[..], false));
+    }
+    assert_eq!(ours.published(bodies.len()), (1..=4).collect::<Vec<_>>());
+    let late = Peer::connect(broker.port, "late", "/lifecycle/mso/dots-so/#");
+    late.publish("/lifecycle/mso/dots-so/only", QoS::AtLeastOnce, &[]);
+    assert_eq!(late.messages.recv_timeout(PATIENCE).unwrap().topic, "/lifecycle/mso/dots-so/only", "nothing was retained");
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn nothing_is_lost_when_the_broker_is_restarted_twice() {
+    let mut broker = Broker::start("");
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
+    // Each time the first half is under way, and the second published while nobody is there.
+    for round in 0..2 {
+        for id in 1..=250 {
+            ours.publish(round * 500 + id);
+        }
+        broker.stop();
+        for id in 251..=500 {
+            ours.publish(round * 500 + id);
+        }
+        broker.restart();
+        ours.events_until(|event| matches!(event, BrokerEvent::Connected));
+    }
+    assert_eq!(ours.published_so_far(1000), (1..=1000).collect::<Vec<_>>(), "each is reported once");
+    so.wait_for_all(1..=1000);
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn nothing_is_lost_when_a_broker_without_our_session_takes_over() {
+    let mut broker = Broker::start("");
+    // The other one knows the SO's session, so that nothing can pass before it is subscribed.
+    let mut other = Broker::start("");
+    Peer::connect(other.port, "so", "/lifecycle/mso/dots-so/#").leave();
+    other.stop();
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
+    for id in 1..=500 {
+        ours.publish(id);
+    }
+    broker.kill();
+    for id in 501..=1000 {
+        ours.publish(id);
+    }
+    let before = ours.events_until(|event| matches!(event, BrokerEvent::Disconnected));
+    broker.restart_from(&other);
+    let ids = |events: &[BrokerEvent]| -> BTreeSet<MessageId> {
+        events.iter().filter_map(|event| if let BrokerEvent::Published(id) = event { Some(*id) } else { None }).collect()
+    };
+    let before = ids(&before);
+    assert!(before.len() <= 500, "some were left for the other broker");
+    assert_eq!(ours.published_so_far(1000), (1..=1000).collect::<Vec<_>>(), "each is reported once");
+    so.wait_for_all((1..=1000).filter(|id| !before.contains(id)));
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn a_broker_that_is_away_at_the_start_is_waited_for_and_said_once() {
+    let mut broker = Broker::start("");
+    broker.stop();
+    let ours = Service::start(broker.port, "");
+    ours.publish(1);
+    let tries = format!("DEBUG still without the broker at 127.0.0.1:{} ", broker.port);
+    wait_for("the second try", || logged(&tries) >= 1);
+    broker.restart();
+    ours.wait_until_connected();
+    assert_eq!(ours.published(1), [1]);
+    assert_eq!(logged(&format!("WARN no connection to the broker at 127.0.0.1:{} ", broker.port)), 1);
+    assert_eq!(logged(&format!("INFO connected to the broker at 127.0.0.1:{} ", broker.port)), 1);
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn a_message_over_the_limit_costs_the_session_and_the_next_request_works() {
+    let mut broker = Broker::start("");
+    let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    so.publish("/lifecycle/dots-so/mso/huge/DeployModels", QoS::AtLeastOnce, &vec![0; OVER_THE_LIMIT_BYTES]);
+    let on_broker = format!("the broker at 127.0.0.1:{} (as mso-dots-so)", broker.port);
+    ours.events_until(|event| matches!(event, BrokerEvent::Disconnected));
+    wait_for("the session to be dropped", || logged(&format!("INFO {on_broker}: our session there is dropped")) == 1);
+    ours.wait_until_connected();
+    so.publish("/lifecycle/dots-so/mso/next/DeployModels", QoS::AtLeastOnce, &request("m"));
+    let BrokerEvent::DeployModels { simulation, .. } = ours.next() else { panic!("no request") };
+    assert_eq!(simulation.as_str(), "next");
+    assert_eq!(logged(&format!("WARN no connection to {on_broker}: it sends a message of 17000044 bytes: the limit is 16777216")), 1);
+    assert_eq!(logged(&format!("ERROR {on_broker} sends a message over the limit again and again")), 1);
+    // The session is a lasting one again.
+    broker.stop();
+    broker.restart();
+    ours.events_until(|event| matches!(event, BrokerEvent::Connected));
+    assert_eq!(logged(&format!("{on_broker} answers; session present: true")), 2, "at the redelivery, and now");
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn what_is_sent_while_we_are_away_is_kept_for_us() {
+    let broker = Broker::start("");
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
+    ours.stop();
+    so.publish("/lifecycle/dots-so/mso/sim-1/DeployModels", QoS::AtMostOnce, &request("m"));
+    so.publish("/lifecycle/mso/dots-so/marker", QoS::AtLeastOnce, &[]);
+    so.messages.recv_timeout(PATIENCE).unwrap();
+    let ours = Service::start(broker.port, "");
+    let events = ours.events_until(|event| matches!(event, BrokerEvent::DeployModels { .. }));
+    assert!(events.len() <= 2, "{events:?}");
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn a_wrong_password_is_said_once_and_not_tried_in_a_busy_loop() {
+    let broker = Broker::start("allow_anonymous false");
+    let began = clock::now().instant;
+    let ours = Service::start(broker.port, "somebody");
+    let tries = format!("DEBUG still without the broker at 127.0.0.1:{} ", broker.port);
+    wait_for("the third try", || logged(&tries) >= 2);
+    // At least the halves of 0.5 s and 1 s.
+    assert!(clock::now().instant - began > Duration::from_millis(700), "no back-off");
+    let said = format!(
+        "WARN no connection to the broker at 127.0.0.1:{} (as mso-dots-so): it refuses us (NotAuthorized): check MQTT_USERNAME",
+        broker.port
+    );
+    assert_eq!(logged(&said), 1);
+    ours.stop();
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn a_second_client_with_our_id_is_named() {
+    let broker = Broker::start("");
+    let _other = Peer::connect(broker.port, "mso-dots-so", "/nothing");
+    let _ours = Service::start(broker.port, "");
+    let said = format!(
+        "WARN the broker at 127.0.0.1:{} (as mso-dots-so) closed 3 connections in a row at once: another client may use this id",
+        broker.port
+    );
+    wait_for("the second client to be named", || logged(&said) == 1);
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn a_stop_waits_until_the_broker_has_what_was_published_and_says_goodbye() {
+    let broker = Broker::start("");
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
+    for id in 1..=500 {
+        ours.publish(id);
+    }
+    ours.stop();
+    so.wait_for_all(1..=500);
+    wait_for("the broker to hear our goodbye", || broker.log().contains("Client mso-dots-so disconnected."));
+}
+
+#[test]
+fn a_stop_while_offline_returns_at_once() {
+    let port = free_port();
+    let ours = Service::start(port, "");
+    // A back-off of 1 to 2 s and more has begun.
+    wait_for("the fourth try", || logged(&format!("DEBUG still without the broker at 127.0.0.1:{port} ")) >= 3);
+    let began = clock::now().instant;
+    ours.stop();
+    let took = clock::now().instant - began;
+    assert!(took < Duration::from_millis(200), "it took {took:?}");
+}
+
+/// Mosquitto's files of rights grant every subscription, so that the broker here is a few bytes.
+#[test]
+fn a_refused_subscription_is_an_error_that_names_the_filter() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let ours = Service::start(port, "");
+    let (mut client, _) = listener.accept().unwrap();
+    read_packet(&mut client);
+    client.write_all(&[0x20, 2, 0, 0]).unwrap();
+    let subscribe = read_packet(&mut client);
+    client.write_all(&[0x90, 4, subscribe[0], subscribe[1], 0x80, 0x01]).unwrap();
+    let error = format!(
+        "ERROR no connection to the broker at 127.0.0.1:{port} (as mso-dots-so): \
+         it refuses the subscription to /lifecycle/dots-so/mso/+/DeployModels: allow our user to read that"
+    );
+    wait_for("the refusal to be said", || logged(&error) == 1);
+    assert_eq!(client.read(&mut [0]).unwrap(), 0, "the connection is closed");
+    assert!(ours.events.is_empty(), "and was never announced");
+    ours.stop();
+}
+
+/// rumqttc reads in bulk: what it acknowledged is in its buffer when it finds the error behind it.
+#[test]
+fn what_was_read_before_a_connection_broke_is_not_lost() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = Service::start(listener.local_addr().unwrap().port(), "");
+    let (mut client, _) = listener.accept().unwrap();
+    read_packet(&mut client);
+    client.write_all(&[0x20, 2, 0, 0]).unwrap();
+    let subscribe = read_packet(&mut client);
+    let sub_ack = [0x90, 4, subscribe[0], subscribe[1], 1, 1];
+    let topic = b"/lifecycle/model/mso/s/m/ReadyForProcessing";
+    let length = u8::try_from(topic.len()).unwrap();
+    let publish = [&[0x30, length + 2, 0, length], &topic[..]].concat();
+    let no_packet = [0, 0];
+    client.write_all(&[&sub_ack[..], &publish, &no_packet].concat()).unwrap();
+    ours.wait_until_connected();
+    assert!(matches!(ours.next(), BrokerEvent::ReadyForProcessing { .. }));
+    assert!(matches!(ours.next(), BrokerEvent::Disconnected));
+    // Leaves no second connection to wait for.
+    drop(listener);
+    ours.stop();
+}
+
+#[test]
+#[ignore = "needs mosquitto"]
+fn what_was_published_goes_out_though_nobody_hears_of_it() {
+    let broker = Broker::start("");
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    let Service { publisher, events, thread, .. } = Service::start(broker.port, "");
+    for id in 1..=500 {
+        publisher.publish(&terminated(id));
+    }
+    drop(events);
+    thread.join().unwrap();
+    so.wait_for_all(1..=500);
+}
+
+/// The variable part and payload of the next packet, which is short.
+fn read_packet(client: &mut TcpStream) -> Vec<u8> {
+    let mut header = [0; 2];
+    client.read_exact(&mut header).unwrap();
+    let mut rest = vec![0; header[1].into()];
+    client.read_exact(&mut rest).unwrap();
+    rest
+}
+
+fn request(model: &str) -> Vec<u8> {
+    let model = proto::ModelConfiguration { model_id: model.to_owned(), image_url: "image".to_owned(), environment_variables: Vec::new() };
+    proto::DeployModels { simulator_id: "essim".to_owned(), model_configurations: vec![model], keep_logs_hours: 0.0 }.encode_to_vec()
+}
+
+/// Told by its topic.
+fn terminated(id: MessageId) -> Message {
+    let body = Body::ModelHasTerminated { model: TopicSegment::new(&id.to_string()).unwrap(), success: true, exit_code: 0 };
+    Message { id, simulation: TopicSegment::new("s").unwrap(), body }
+}
+
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let began = clock::now().instant;
+    while !condition() {
+        assert!(clock::now().instant - began < PATIENCE, "waited for {what}; the log:\n{}", log_lines().lock().unwrap().join("\n"));
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The room under test, on its thread.
+struct Service {
+    publisher: Publisher,
+    events: Receiver<Event>,
+    /// Counts how often each was reported.
+    published: Mutex<BTreeMap<MessageId, u32>>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Service {
+    fn start(port: u16, username: &str) -> Self {
+        capture_log();
+        let settings = MqttSettings { host: "127.0.0.1".to_owned(), port, username: username.to_owned(), password: Secret::new("wrong") };
+        let (publisher, connection) = mqtt::open(&settings, &SimulatorName::new("dots-so").unwrap());
+        let (sender, events) = unbounded();
+        let thread = thread::Builder::new().name("mqtt".to_owned()).spawn(move || connection.run(&sender)).unwrap();
+        Self { publisher, events, published: Mutex::default(), thread }
+    }
+
+    fn publish(&self, id: MessageId) {
+        self.publisher.publish(&terminated(id));
+    }
+
+    fn next(&self) -> BrokerEvent {
+        match self.events.recv_timeout(PATIENCE) {
+            Ok(Event::Broker(event)) => {
+                if let BrokerEvent::Published(id) = event {
+                    *self.published.lock().unwrap().entry(id).or_default() += 1;
+                }
+                event
+            }
+            other => panic!("{other:?}; the log:\n{}", log_lines().lock().unwrap().join("\n")),
+        }
+    }
+
+    fn wait_until_connected(&self) {
+        let event = self.next();
+        assert!(matches!(event, BrokerEvent::Connected), "{event:?}");
+    }
+
+    fn events_until(&self, is_last: impl Fn(&BrokerEvent) -> bool) -> Vec<BrokerEvent> {
+        let mut events = Vec::new();
+        while !events.last().is_some_and(&is_last) {
+            events.push(self.next());
+        }
+        events
+    }
+
+    /// The next reports, of a connection that holds.
+    fn published(&self, count: usize) -> Vec<MessageId> {
+        let mut ids = Vec::new();
+        while ids.len() < count {
+            match self.next() {
+                BrokerEvent::Published(id) => ids.push(id),
+                event => assert!(matches!(event, BrokerEvent::Connected), "{event:?}"),
+            }
+        }
+        ids
+    }
+
+    /// All reports from the start, in the order of their ids, one entry each; waits until there are so many.
+    fn published_so_far(&self, count: usize) -> Vec<MessageId> {
+        while self.published.lock().unwrap().len() < count {
+            self.next();
+        }
+        self.stop_and_drain();
+        let published = self.published.lock().unwrap();
+        published.iter().flat_map(|(id, times)| std::iter::repeat_n(*id, *times as usize)).collect()
+    }
+
+    fn stop_and_drain(&self) {
+        self.publisher.disconnect();
+        wait_for("the thread to end", || self.thread.is_finished());
+        while !self.events.is_empty() {
+            self.next();
+        }
+    }
+
+    fn stop(self) {
+        self.publisher.disconnect();
+        wait_for("the thread to end", || self.thread.is_finished());
+    }
+}
+
+/// Another client: the SO, say. It comes back with its session, for ever.
+struct Peer {
+    client: Client,
+    messages: Receiver<rumqttc::Publish>,
+    subscribed: Receiver<()>,
+}
+
+impl Peer {
+    /// Returns once it is subscribed.
+    fn connect(port: u16, id: &str, filter: &str) -> Self {
+        let mut options = MqttOptions::new(id, "127.0.0.1", port);
+        options.set_clean_session(false).set_max_packet_size(20_000_000, 20_000_000);
+        let (client, mut connection) = Client::new(options, 100);
+        connection.eventloop.network_options.set_tcp_nodelay(true);
+        let (sender, messages) = unbounded();
+        let (subscribed_sender, subscribed) = unbounded();
+        let (own, filter) = (client.clone(), filter.to_owned());
+        let body = move || {
+            for event in connection.iter() {
+                match event {
+                    Ok(rumqttc::Event::Incoming(Packet::ConnAck(_))) => own.subscribe(&filter, QoS::AtLeastOnce).unwrap(),
+                    Ok(rumqttc::Event::Incoming(Packet::SubAck(_))) => drop(subscribed_sender.send(())),
+                    Ok(rumqttc::Event::Incoming(Packet::Publish(publish))) => drop(sender.send(publish)),
+                    Ok(rumqttc::Event::Outgoing(rumqttc::Outgoing::Disconnect)) => return,
+                    Ok(_) => {}
+                    Err(_) => thread::sleep(Duration::from_millis(5)),
+                }
+            }
+        };
+        thread::Builder::new().name(id.to_owned()).spawn(body).unwrap();
+        let peer = Self { client, messages, subscribed };
+        peer.wait_until_subscribed();
+        peer
+    }
+
+    fn wait_until_subscribed(&self) {
+        self.subscribed.recv_timeout(PATIENCE).unwrap();
+    }
+
+    fn publish(&self, topic: &str, qos: QoS, payload: &[u8]) {
+        self.client.publish(topic, qos, false, payload).unwrap();
+    }
+
+    fn leave(self) {
+        self.client.disconnect().unwrap();
+        // The thread, and its end of the channel with it, is gone.
+        while self.messages.recv_timeout(PATIENCE).is_ok() {}
+    }
+
+    /// Waits until each of these messages of [`Service::publish`] arrived at least once.
+    fn wait_for_all(&self, ids: impl IntoIterator<Item = MessageId>) {
+        let mut missing: BTreeSet<String> = ids.into_iter().map(|id| format!("/lifecycle/mso/dots-so/s/{id}/ModelHasTerminated")).collect();
+        while !missing.is_empty() {
+            let message = self.messages.recv_timeout(PATIENCE);
+            let message = message.unwrap_or_else(|_| panic!("{} never arrived: {missing:?}", missing.len()));
+            missing.remove(&message.topic);
+        }
+    }
+}
+
+/// A mosquitto of our own, with a folder of its own for what it keeps.
+struct Broker {
+    port: u16,
+    folder: PathBuf,
+    settings: String,
+    process: Child,
+}
+
+impl Broker {
+    fn start(settings: &str) -> Self {
+        let port = free_port();
+        let folder = std::env::temp_dir().join(format!("mso-test-mosquitto-{}-{port}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let anonymous = if settings.contains("allow_anonymous") { "" } else { "allow_anonymous true" };
+        let process = Self::spawn(port, &folder, &format!("{anonymous}\n{settings}"));
+        Self { port, folder, settings: format!("{anonymous}\n{settings}"), process }
+    }
+
+    fn spawn(port: u16, folder: &Path, settings: &str) -> Child {
+        let file = folder.join("mosquitto.conf");
+        let folder = folder.display();
+        let text = format!(
+            "listener {port} 127.0.0.1\nuser root\nset_tcp_nodelay true\nqueue_qos0_messages true\nmax_queued_messages 0\n\
+             persistence true\npersistence_location {folder}/\nlog_dest file {folder}/log\nlog_type all\n{settings}\n"
+        );
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new("/usr/sbin/mosquitto");
+        let process = command.arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_for("mosquitto to listen", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        process
+    }
+
+    /// Lets it write what it keeps.
+    fn stop(&mut self) {
+        let status = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
+        assert!(status.success());
+        self.process.wait().unwrap();
+    }
+
+    fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.process = Self::spawn(self.port, &self.folder, &self.settings);
+    }
+
+    /// On our port, with what the other one keeps.
+    fn restart_from(&mut self, other: &Self) {
+        self.process = Self::spawn(self.port, &other.folder, &self.settings);
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// How many lines of the room's log, of all tests, contain this. Each broker has its port to be told by.
+fn logged(text: &str) -> usize {
+    log_lines().lock().unwrap().iter().filter(|line| line.contains(text)).count()
+}
+
+fn log_lines() -> &'static Mutex<Vec<String>> {
+    static LINES: OnceLock<Mutex<Vec<String>>> = OnceLock::new();
+    LINES.get_or_init(Mutex::default)
+}
+
+fn capture_log() {
+    struct Capture;
+    impl log::Log for Capture {
+        fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+            metadata.target() == "mso::mqtt"
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            if self.enabled(record.metadata()) {
+                log_lines().lock().unwrap().push(format!("{} {}", record.level(), record.args()));
+            }
+        }
+        fn flush(&self) {}
+    }
+    if log::set_logger(&Capture).is_ok() {
+        log::set_max_level(log::LevelFilter::Debug);
+    }
+}
