@@ -422,8 +422,7 @@ fn translate(publish: &Publish, simulator: &SimulatorName) -> Result<BrokerEvent
     match topic::parse(&publish.topic, simulator).map_err(Unusable::Topic)? {
         Incoming::DeployModels { simulation } => {
             let payload = |error| Unusable::Payload { topic: Shown::of(&publish.topic), error };
-            let message = message::decode_deploy_models(&publish.payload).map_err(payload)?;
-            let request = message::deploy_request(&simulation, message);
+            let request = message::decode_deploy_models(&simulation, &publish.payload).map_err(payload)?;
             Ok(BrokerEvent::DeployModels { simulation, request })
         }
         // The message has no fields; what a later one may add is not for us.

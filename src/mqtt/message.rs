@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 use prost::{DecodeError, Message as _};
 
 use crate::ids::{DeployId, ModelId, PodName, Shown, SimulationId, SimulatorId, TopicSegment};
@@ -13,6 +14,11 @@ use crate::secret::Secret;
 
 /// Ten years. Longer is a mistake in the unit.
 const MAX_KEEP_LOGS_HOURS: f64 = 87_600.0;
+
+/// Twice what we plan for in one request.
+const MAX_MODELS: usize = 20_000;
+/// A real model has 14.
+const MAX_VARIABLES: usize = 20 * MAX_MODELS;
 
 pub fn encode(body: &Body) -> Vec<u8> {
     match body {
@@ -25,17 +31,57 @@ pub fn encode(body: &Body) -> Vec<u8> {
     }
 }
 
+/// The request, or what is wrong with it.
+///
 /// # Errors
 /// The bytes are no `DeployModels`. The error names the field, and shows no value.
-pub fn decode_deploy_models(payload: &[u8]) -> Result<proto::DeployModels, DecodeError> {
-    proto::DeployModels::decode(payload)
+pub fn decode_deploy_models(simulation: &TopicSegment, payload: &[u8]) -> Result<Result<DeployRequest, BadRequest>, DecodeError> {
+    if let Some(problem) = size_problem(payload)? {
+        return Ok(Err(BadRequest { problem, models: Vec::new() }));
+    }
+    Ok(deploy_request(simulation, proto::DeployModels::decode(payload)?))
 }
 
-/// # Errors
-/// The first thing that makes the request bad as a whole: contract.md §9.
-pub fn deploy_request(simulation: &TopicSegment, message: proto::DeployModels) -> Result<DeployRequest, BadRequest> {
+fn deploy_request(simulation: &TopicSegment, message: proto::DeployModels) -> Result<DeployRequest, BadRequest> {
     let addressable = addressable_models(&message);
     checked(simulation, message).map_err(|problem| BadRequest { problem, models: addressable })
+}
+
+/// Counted before anything is decoded: an empty model is 2 bytes on the wire and 72 in memory, so that 16 MiB of them are 600 MB.
+fn size_problem(payload: &[u8]) -> Result<Option<String>, DecodeError> {
+    const MODEL_CONFIGURATIONS: u32 = 2;
+    const ENVIRONMENT_VARIABLES: u32 = 3;
+    let (mut models, mut variables) = (0, 0);
+    for_each_field(payload, MODEL_CONFIGURATIONS, |model| {
+        models += 1;
+        for_each_field(model, ENVIRONMENT_VARIABLES, |_| {
+            variables += 1;
+            Ok(())
+        })
+    })?;
+    Ok(if models > MAX_MODELS {
+        Some(format!("modelConfigurations has {models} entries: it takes {MAX_MODELS} at most"))
+    } else if variables > MAX_VARIABLES {
+        Some(format!("modelConfigurations has {variables} environmentVariables in all: it takes {MAX_VARIABLES} at most"))
+    } else {
+        None
+    })
+}
+
+/// Calls `found` for each string, bytes or message with this number. Where the message is cut off it ends; who decodes it says so.
+fn for_each_field(mut message: &[u8], number: u32, mut found: impl FnMut(&[u8]) -> Result<(), DecodeError>) -> Result<(), DecodeError> {
+    while !message.is_empty() {
+        let (tag, wire_type) = decode_key(&mut message)?;
+        if tag == number && wire_type == WireType::LengthDelimited {
+            let length = prost::decode_length_delimiter(&mut message)?;
+            let Some((field, rest)) = message.split_at_checked(length) else { return Ok(()) };
+            found(field)?;
+            message = rest;
+        } else {
+            skip_field(wire_type, tag, &mut message, DecodeContext::default())?;
+        }
+    }
+    Ok(())
 }
 
 /// Those that can be told that they ended: in order, each once.
@@ -189,6 +235,17 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_is_small_on_the_wire_and_large_in_memory_is_refused_before_it_is_decoded() {
+        let no_model = [0x12, 0x00];
+        let model_of_empty_variables = |count: usize| request(vec![model("m", &vec![("", ""); count])]).encode_to_vec();
+        let problem = |payload: &[u8]| decode_deploy_models(&segment("sim"), payload).unwrap().unwrap_err().problem;
+        assert!(problem(&no_model.repeat(MAX_MODELS)).contains("simulatorId \"\" is empty"), "as many as are allowed");
+        assert_eq!(problem(&no_model.repeat(MAX_MODELS + 1)), "modelConfigurations has 20001 entries: it takes 20000 at most");
+        assert!(problem(&model_of_empty_variables(MAX_VARIABLES)).contains("environmentVariables[0].name \"\" is empty"));
+        assert!(problem(&model_of_empty_variables(MAX_VARIABLES + 1)).contains("has 400001 environmentVariables in all"));
+    }
+
+    #[test]
     fn a_request_becomes_models_with_pods() {
         let request = accepted(request(vec![model("Model1", &[("A", "1"), ("B", "2")]), model("m2", &[])]));
         assert_eq!(request.simulator.as_str(), "Essim");
@@ -247,7 +304,7 @@ mod tests {
             ("a variable with an empty value", [simulator, field(2, &[model, pair(b"A", b"")].concat()), hours].concat(), 1, 1.5),
         ];
         for (phrase, bytes, models, hours) in cases {
-            let request = accepted(decode_deploy_models(bytes).unwrap());
+            let request = decode_deploy_models(&segment("Sim-1"), bytes).unwrap().unwrap();
             assert_eq!(request.models.len(), *models, "{phrase}");
             assert_eq!(request.keep_logs_hours.to_bits(), hours.to_bits(), "{phrase}");
             assert_eq!(request.simulator.as_str(), "so", "{phrase}");
@@ -265,7 +322,7 @@ mod tests {
             ("text", b"hello, this is no protobuf"),
         ];
         for (phrase, bytes) in cases {
-            assert!(decode_deploy_models(bytes).is_err(), "{phrase}");
+            assert!(decode_deploy_models(&segment("Sim-1"), bytes).is_err(), "{phrase}");
         }
     }
 
@@ -274,7 +331,7 @@ mod tests {
         let message = request(vec![model("m", &[("A", "1")])]);
         let id = accepted(message.clone()).id;
         let with_unknown_field = [message.encode_to_vec(), field(15, b"x")].concat();
-        assert_eq!(accepted(decode_deploy_models(&with_unknown_field).unwrap()).id, id);
+        assert_eq!(decode_deploy_models(&segment("Sim-1"), &with_unknown_field).unwrap().unwrap().id, id);
         assert_ne!(accepted(request(vec![model("m", &[("A", "2")])])).id, id);
         // So that a restart after an upgrade still knows what it deployed.
         assert_eq!(id.as_str(), "c0d506f5afaed5cf");
@@ -367,8 +424,7 @@ mod tests {
             ),
         ];
         for (phrase, message, problem, models) in cases {
-            let message = decode_deploy_models(&message.encode_to_vec()).unwrap();
-            let bad = deploy_request(&segment("Sim-1"), message).unwrap_err();
+            let bad = decode_deploy_models(&segment("Sim-1"), &message.encode_to_vec()).unwrap().unwrap_err();
             assert!(bad.problem.contains(problem), "{phrase}: {}", bad.problem);
             assert!(bad.problem.len() < 700 && !bad.problem.contains("s3cret"), "{phrase}: {}", bad.problem);
             let told: Vec<&str> = bad.models.iter().map(TopicSegment::as_str).collect();
