@@ -82,6 +82,30 @@ pub enum LogFormat {
     Json,
 }
 
+/// Every variable that is read. The last two are Kubernetes' own, in each pod.
+pub const NAMES: [&str; 20] = [
+    "SIMULATOR_NAME",
+    "KUBERNETES_HOST",
+    "KUBERNETES_PORT",
+    "KUBERNETES_NAMESPACE",
+    "KUBERNETES_API_TOKEN",
+    "KUBERNETES_API_TOKEN_FILE",
+    "KUBERNETES_CA_FILE",
+    "KUBERNETES_VERIFY_TLS",
+    "KUBERNETES_PULL_IMAGE_SECRET_NAME",
+    "GOOGLE_APPLICATION_CREDENTIALS_K8S_SECRET",
+    "AWS_K8S_SECRET",
+    "DEPLOY_PARALLELISM",
+    "MQTT_HOST",
+    "MQTT_PORT",
+    "MQTT_USERNAME",
+    "MQTT_PASSWORD",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+    "KUBERNETES_SERVICE_HOST",
+    "KUBERNETES_SERVICE_PORT",
+];
+
 /// What stands in the environment, by name.
 pub type Variables = BTreeMap<String, String>;
 
@@ -99,8 +123,11 @@ pub fn environment() -> Result<Variables, String> {
             variables.insert(name, value);
         }
     }
-    let text = |os: std::ffi::OsString| os.into_string().ok();
-    variables.extend(std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))));
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| NAMES.contains(name)) else { continue };
+        let value = value.into_string().map_err(|_| format!("Environment variable {name} is not UTF-8"))?;
+        variables.insert(name.to_owned(), value);
+    }
     Ok(variables)
 }
 
@@ -129,7 +156,8 @@ impl Config {
                 host: settings.text("MQTT_HOST", "localhost"),
                 port: settings.port("MQTT_PORT", 1883),
                 username: settings.text("MQTT_USERNAME", ""),
-                password: Secret::new(settings.text("MQTT_PASSWORD", "")),
+                // To the letter: a password may begin or end with a blank.
+                password: Secret::new(variables.get("MQTT_PASSWORD").cloned().unwrap_or_default()),
             },
             log: LogSettings { level: settings.log_level(), format: settings.log_format() },
             deploy_parallelism: settings.number("DEPLOY_PARALLELISM", 16, 1, MAX_DEPLOY_PARALLELISM),
@@ -453,6 +481,8 @@ mod tests {
         assert_eq!(value("SIMULATOR_NAME"), "dots-so");
         assert_eq!(value("MQTT_USERNAME"), "us3r");
         assert_eq!((value("KUBERNETES_API_TOKEN").as_str(), value("MQTT_PASSWORD").as_str()), ("<hidden>", "<hidden>"));
+        let names: Vec<&str> = settings.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, NAMES[..NAMES.len() - 2]);
         let everything = format!("{settings:?} {config:?}");
         assert!(!everything.contains("t0ken") && !everything.contains("passw0rd"), "{everything}");
     }

@@ -22,7 +22,7 @@ use ureq::{Agent, Body};
 
 use crate::clock::{self, UnixTime};
 use crate::config::{KubernetesSettings, PodSettings, Tls, Token};
-use crate::ids::Shown;
+use crate::ids::{PodName, Shown};
 use crate::orchestrator::event::{Answer, PodCall};
 use crate::secret::Secret;
 use error::{Error, Status};
@@ -106,17 +106,12 @@ impl Client {
         })
     }
 
-    /// Create, get and patch answer with the pod, a log with its end, delete with nothing: the pod may be there for a while.
+    /// Create, get and patch answer with the pod, delete with nothing: the pod may be there for a while.
     ///
     /// # Errors
     /// See [`Error`]. After `Lost` and `Unreadable` the call may have been done.
     pub fn call(&self, call: &PodCall) -> Result<Answer, Error> {
         let request = Request::of(call, &self.namespace, &self.pods);
-        if let PodCall::ReadLog { .. } = call {
-            let response = self.send(&self.logs, &request)?;
-            let log = request::log_tail(response.into_body().into_reader());
-            return log.map(Answer::Log).map_err(|error| Error::from_body(error, &self.address));
-        }
         let response = self.send(&self.calls, &request)?;
         self.log_warnings(&response, call);
         let body = self.read_body(response)?;
@@ -125,6 +120,15 @@ impl Client {
         }
         let pod: Pod = serde_json::from_slice(&body).map_err(|error| Error::from_json(error, &self.address))?;
         Ok(Answer::Pod(Box::new(pod.checked()?)))
+    }
+
+    /// The last lines of a container's log, safe to print.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn read_log(&self, pod: &PodName, container: &str) -> Result<String, Error> {
+        let response = self.send(&self.logs, &Request::log(&self.namespace, pod, container))?;
+        request::log_tail(response.into_body().into_reader()).map_err(|error| Error::from_body(error, &self.address))
     }
 
     /// All pods with our mark, at one moment which is not before this call.

@@ -112,8 +112,7 @@ fn run(config: &Config) -> Result<(), String> {
         recv(service.signals) -> signal => {
             let name = signal.ok().and_then(signal_name).unwrap_or("a signal");
             info!("Stopping on {name}: what is in flight is finished, pods are left running.");
-            service.stop(&ends);
-            Ok(())
+            service.stop(&ends)
         }
         recv(ends) -> end => Err(how_it_ended(end.ok())),
     }
@@ -149,10 +148,13 @@ fn start(config: &Config, client: Client, mut signals: Signals, supervisor: &Sup
     supervisor.spawn("mqtt", move || connection.run(&broker_events))?;
     let (pods_client, pods_events) = (client.clone(), events_in.clone());
     supervisor.spawn("pods", move || pods::run(&pods_client, &pods_events))?;
-    let workers = (0..config.deploy_parallelism).map(|i| (format!("deployer-{i}"), calls.clone()));
-    for (name, calls) in workers.chain((0..LOG_WORKERS).map(|i| (format!("logs-{i}"), logs.clone()))) {
-        let (client, events) = (client.clone(), events_in.clone());
-        supervisor.spawn(name, move || deployer::run(&client, &calls, &events))?;
+    for i in 0..config.deploy_parallelism {
+        let (client, calls, events) = (client.clone(), calls.clone(), events_in.clone());
+        supervisor.spawn(format!("deployer-{i}"), move || deployer::run(&client, &calls, &events))?;
+    }
+    for i in 0..LOG_WORKERS {
+        let (client, logs, events) = (client.clone(), logs.clone(), events_in.clone());
+        supervisor.spawn(format!("logs-{i}"), move || deployer::read_logs(&client, &logs, &events))?;
     }
     supervisor.spawn("signals", move || {
         for signal in signals.forever() {
@@ -165,21 +167,27 @@ fn start(config: &Config, client: Client, mut signals: Signals, supervisor: &Sup
 
 impl Service {
     /// Ends the state thread, then the connection to the broker. The others hold nothing and end with the process.
-    fn stop(&self, ends: &Receiver<End>) {
+    fn stop(&self, ends: &Receiver<End>) -> Result<(), String> {
         let stop_by = clock::now().instant + STOP_LIMIT;
         if self.events.send_deadline(Event::Stop, stop_by).is_ok() {
-            wait_for("state", ends, stop_by);
+            wait_for("state", ends, stop_by)?;
         }
         self.publisher.disconnect();
-        wait_for("mqtt", ends, stop_by);
+        wait_for("mqtt", ends, stop_by)?;
         info!("Stopped.");
+        Ok(())
     }
 }
 
-fn wait_for(thread: &str, ends: &Receiver<End>, until: Instant) {
+/// Threads end in any order now; one that panics is still a fault.
+fn wait_for(thread: &str, ends: &Receiver<End>, until: Instant) -> Result<(), String> {
     while let Ok(end) = ends.recv_deadline(until) {
+        if end.panicked {
+            return Err(how_it_ended(Some(end)));
+        }
         if end.thread == thread {
-            return;
+            break;
         }
     }
+    Ok(())
 }

@@ -31,9 +31,9 @@ use crate::kube::error::Error;
 use crate::kube::pod::NewPod;
 use calls::{Calls, backoff};
 use deadline::{Deadline, Deadlines};
-use event::{Answer, Body, BrokerEvent, CallOutcome, Command, Event, Message, MessageId, PodCall, PodsEvent};
+use event::{Body, BrokerEvent, CallOutcome, Command, CrashLog, Event, Message, MessageId, PodCall, PodsEvent};
 use pod_state::Verdict;
-use refusal::{DENIED_LIMIT, Pause, Remedy, refusal};
+use refusal::{DENIED_LIMIT, Reason, Remedy, refusal};
 use retention::{Ended, KnownPod};
 use simulation::{Run, Simulation};
 
@@ -84,14 +84,14 @@ struct Broker {
 
 #[derive(Default)]
 struct Api {
-    /// The first complete list is in.
-    listed: bool,
+    /// How many complete lists there were.
+    lists: u64,
     /// The API server's time, and ours when we heard it.
     time: Option<(UnixTime, Instant)>,
     skew_told: bool,
     away_since: Option<Instant>,
-    /// The list or watch is refused, and that was said.
-    refused: bool,
+    /// Since when the list or watch is refused.
+    refused_since: Option<Instant>,
 }
 
 impl Orchestrator {
@@ -124,6 +124,7 @@ impl Orchestrator {
             Event::Broker(event) => self.on_broker(event, now),
             Event::Pods(event) => self.on_pods(event, now),
             Event::Call(outcome) => self.on_call(outcome, now),
+            Event::LogRead { log, result } => self.on_log_read(log, &result, now),
             Event::Timeout => {}
             Event::Stop => self.stopping = true,
         }
@@ -201,12 +202,12 @@ impl Orchestrator {
 
     fn on_pods(&mut self, event: PodsEvent, now: Now) {
         match event {
-            PodsEvent::Listed { pods, asked_at } => {
+            PodsEvent::Listed(pods) => {
                 self.watch_answers(now);
-                self.on_listed(pods, asked_at, now);
+                self.on_listed(&pods, now);
             }
             PodsEvent::Changed(pod) => self.observe(&pod, now),
-            PodsEvent::Deleted(pod) => self.on_deleted(&pod, now),
+            PodsEvent::Deleted(pod) => self.on_deleted(&pod),
             PodsEvent::ServerTime(time) => {
                 self.watch_answers(now);
                 self.on_server_time(time, now);
@@ -237,20 +238,21 @@ impl Orchestrator {
         if let Error::Refused(status) = error
             && status.code < 500
         {
-            if !self.api.refused && !error.is_expired() {
-                self.api.refused = true;
-                let level = if refusal.reason == "Throttled" { Level::Warn } else { Level::Error };
+            if self.api.refused_since.is_none() {
+                self.api.refused_since = Some(now.instant);
+                let level = if refusal.reason == Reason::Throttled { Level::Warn } else { Level::Error };
                 self.say(level, format!("The pods cannot be watched: {}. Trying again.", refusal.message));
             }
         } else {
             self.api_is_away(&refusal.message, now);
         }
-        if !self.api.listed {
+        if self.api.lists == 0 {
             let limit = match &refusal.remedy {
                 Remedy::HoldAll(pause) | Remedy::HoldCreates(pause) => pause.limit,
                 Remedy::AskWhoHasTheName | Remedy::Again(_) | Remedy::GiveUp => Some(DENIED_LIMIT),
             };
-            self.give_up_overdue(refusal.reason, &refusal.message, limit, now);
+            let since = self.api.away_since.or(self.api.refused_since).unwrap_or(now.instant);
+            self.give_up_overdue(&refusal, limit, since, now);
         }
     }
 
@@ -270,97 +272,85 @@ impl Orchestrator {
 
     fn watch_answers(&mut self, now: Now) {
         self.api_answers(now);
-        if std::mem::take(&mut self.api.refused) {
+        if self.api.refused_since.take().is_some() {
             self.say(Level::Info, "The pods can be watched again.".to_owned());
         }
     }
 
     fn on_call(&mut self, outcome: CallOutcome, now: Now) {
         let CallOutcome { call, attempt, result } = outcome;
-        if let PodCall::ReadLog { name, .. } = &call {
-            let name = name.clone();
-            return self.on_log(&name, call, attempt, result, now);
-        }
         self.calls.done();
-        if result.is_ok() {
-            self.api_answers(now);
-            if self.calls.all.end() {
-                self.say(Level::Info, "Calls to the Kubernetes API succeed again.".to_owned());
+        match &result {
+            Ok(_) => {
+                self.api_answers(now);
+                if self.calls.all.end(now.instant) {
+                    self.say(Level::Info, "Calls to the Kubernetes API succeed again.".to_owned());
+                }
             }
-        }
-        if let Err(error) = &result {
-            self.hold(error, now);
+            Err(error) => self.hold(&call, error, now),
         }
         match call {
-            PodCall::Create(pod) => self.on_created(pod, attempt, result, now),
-            PodCall::Get { name, simulation, model } => self.on_got(name, simulation, model, attempt, result, now),
+            PodCall::Create(pod) => self.on_created(&pod, attempt, result, now),
+            PodCall::Get(question) => self.on_got(question, attempt, result, now),
             PodCall::SetDeleteBy { .. } | PodCall::Stop { .. } | PodCall::Delete { .. } => self.on_changed(&call, result, now),
-            PodCall::ReadLog { .. } => {}
         }
     }
 
     /// What stands in the way of one call stands in the way of others too.
-    fn hold(&mut self, error: &Error, now: Now) {
+    fn hold(&mut self, call: &PodCall, error: &Error, now: Now) {
         let refusal = refusal(error);
         let (hold, what, pause) = match &refusal.remedy {
             Remedy::HoldAll(pause) => (&mut self.calls.all, "Calls to the Kubernetes API", pause),
-            Remedy::HoldCreates(pause) => (&mut self.calls.only_creates, "Creates of pods", pause),
-            Remedy::AskWhoHasTheName | Remedy::Again(_) | Remedy::GiveUp => return,
+            Remedy::HoldCreates(pause) if matches!(call, PodCall::Create(_)) => (&mut self.calls.only_creates, "Creates of pods", pause),
+            Remedy::HoldCreates(_) | Remedy::AskWhoHasTheName | Remedy::Again(_) | Remedy::GiveUp => return,
         };
-        let Pause { base, cap, at_least, .. } = *pause;
-        let jitter = &mut self.jitter;
-        let is_away = refusal.reason == "ApiUnavailable" && matches!(refusal.remedy, Remedy::HoldAll(_));
-        if hold.begin(now.instant, |rounds| backoff(base, cap, rounds, jitter).max(at_least), !is_away) {
-            self.say(Level::Warn, format!("{what} wait, {}: {}", refusal.reason, refusal.message));
-        }
+        hold.begin(refusal.reason, pause, now.instant, &mut self.jitter);
+        let is_away = refusal.reason == Reason::ApiUnavailable && matches!(refusal.remedy, Remedy::HoldAll(_));
         if is_away {
             self.api_is_away(&refusal.message, now);
+        } else if hold.is_to_be_said() {
+            self.say(Level::Warn, format!("{what} wait, {}: {}", refusal.reason, refusal.message));
         }
     }
 
-    /// A call that failed goes out again: with the others after a hold, or alone after a while.
+    /// A call that failed goes out again: with the others after a hold, or by itself after a while.
     fn call_again(&mut self, call: PodCall, attempt: u32, error: &Error, now: Now) {
-        match refusal(error).remedy {
-            Remedy::HoldAll(_) | Remedy::HoldCreates(_) => self.calls.push(call, attempt + 1),
-            Remedy::Again(pause) => self.deadlines.set(now.instant + pause, Deadline::CallAgain { call, attempt: attempt + 1 }),
-            Remedy::AskWhoHasTheName | Remedy::GiveUp => {
-                let pause = backoff(Duration::from_secs(1), Duration::from_secs(60), attempt, &mut self.jitter);
-                self.deadlines.set(now.instant + pause, Deadline::CallAgain { call, attempt: attempt + 1 });
+        let pause = match refusal(error).remedy {
+            Remedy::HoldAll(_) => return self.calls.push(call, attempt + 1),
+            Remedy::HoldCreates(_) if matches!(call, PodCall::Create(_)) => return self.calls.push(call, attempt + 1),
+            Remedy::Again(pause) => pause,
+            Remedy::HoldCreates(_) | Remedy::AskWhoHasTheName | Remedy::GiveUp => {
+                backoff(Duration::from_secs(1), Duration::from_secs(60), attempt, &mut self.jitter)
             }
-        }
+        };
+        self.calls.push_at(now.instant + pause, call, attempt + 1);
     }
 
-    fn on_log(&mut self, name: &PodName, call: PodCall, attempt: u32, result: Result<Answer, Error>, now: Now) {
-        let Some(known) = self.pods.get_mut(name) else { return };
-        let Some(crashed) = known.crashed.clone() else { return };
-        let (level, text) = match result {
-            Err(error) if !matches!(error, Error::Refused(_)) && attempt < LOG_ATTEMPTS => {
-                return self
-                    .deadlines
-                    .set(now.instant + Duration::from_secs(1 << attempt), Deadline::CallAgain { call, attempt: attempt + 1 });
+    fn on_log_read(&mut self, log: CrashLog, result: &Result<String, Error>, now: Now) {
+        let crash = &log.crash;
+        let text = match result {
+            Err(Error::Lost(_) | Error::Unreadable(_)) if log.attempt < LOG_ATTEMPTS => {
+                let at = now.instant + Duration::from_secs(1 << log.attempt);
+                return self.deadlines.set(at, Deadline::LogIsReadAgain(CrashLog { attempt: log.attempt + 1, ..log }));
             }
-            Ok(Answer::Log(lines)) if lines.is_empty() => (Level::Warn, format!("Pod {crashed} and wrote no log.")),
-            Ok(Answer::Log(lines)) => (Level::Warn, format!("Pod {crashed} and the last 30 log lines are:\n{lines}")),
-            Ok(Answer::Pod(_) | Answer::Done) => (Level::Warn, format!("Pod {crashed} and has no log.")),
-            Err(error) => (Level::Warn, format!("Pod {crashed} and its log cannot be read: {error}")),
+            Ok(lines) if lines.is_empty() => format!("Pod {crash} and wrote no log."),
+            Ok(lines) => format!("Pod {crash} and the last 30 log lines are:\n{lines}"),
+            Err(error) => format!("Pod {crash} and its log cannot be read: {error}"),
         };
-        known.crashed = None;
-        self.touched_pods.insert(name.clone());
-        self.say(level, text);
+        self.say(Level::Warn, text);
+        if let Some(known) = self.pods.get_mut(&log.pod) {
+            known.log_awaited = false;
+            self.touched_pods.insert(log.pod);
+        }
     }
 
     fn on_deadline(&mut self, deadline: Deadline, now: Now) {
         match deadline {
-            Deadline::CallAgain { call, attempt } => match call {
-                PodCall::ReadLog { .. } => self.commands.push_back(Command::Call { call, attempt }),
-                _ => self.calls.push(call, attempt),
-            },
+            Deadline::LogIsReadAgain(log) => self.commands.push_back(Command::ReadLog(log)),
             Deadline::NameIsFree { simulation, model } => self.create_when_name_is_free(&simulation, &model),
             Deadline::DoubtIsOver { simulation, model, uid } => {
-                let doubtful = self.simulations.get(&simulation).and_then(|running| running.models.get(&model));
-                if let Some(model_now) = doubtful.filter(|model| model.uid.as_ref() == Some(&uid))
-                    && let Some(verdict) = model_now.doubt.clone()
-                {
+                let doubtful = self.model(&simulation, &model).filter(|model| model.uid.as_ref() == Some(&uid));
+                if let Some(verdict) = doubtful.and_then(|model| model.doubt.clone()) {
                     self.conclude(&simulation, &model, verdict);
                 }
             }
@@ -371,7 +361,7 @@ impl Orchestrator {
                 self.touched_pods.insert(name);
             }
             Deadline::ReadyIsForgotten { simulation, model } => {
-                if self.api.listed {
+                if self.api.lists > 0 {
                     self.readies.remove(&(simulation, model));
                 } else {
                     self.deadlines.set(now.instant + READY_KEPT, Deadline::ReadyIsForgotten { simulation, model });
@@ -398,6 +388,7 @@ impl Orchestrator {
         let Some((call, attempt)) = self.calls.next(now.instant) else { return false };
         if self.is_wanted(&call, now) {
             self.say_call(&call, attempt);
+            self.note_lists_before(&call);
             self.commands.push_back(Command::Call { call, attempt });
         } else {
             self.calls.done();
@@ -462,14 +453,15 @@ impl Orchestrator {
     }
 
     fn read_log(&mut self, pod: &NewPod, uid: Option<&Uid>, exit_code: i32) {
-        let Some(known) = self.pods.get_mut(&pod.name).filter(|known| Some(&known.uid) == uid) else { return };
-        known.crashed = Some(format!("{}.{}.{} crashed with status {exit_code}", pod.simulator, pod.simulation, pod.model));
-        let call = PodCall::ReadLog { name: pod.name.clone(), container: known.container.clone() };
+        let Some(known) = self.pods.get_mut(&pod.name).filter(|known| Some(&known.uid) == uid && !known.gone) else { return };
+        known.log_awaited = true;
+        let crash = format!("{}.{}.{} crashed with status {exit_code}", pod.simulator, pod.simulation, pod.model);
+        let log = CrashLog { pod: pod.name.clone(), container: known.container.clone(), crash, attempt: 0 };
         self.say(Level::Info, format!("Retrieving last log lines for pod {}", pod.name));
-        self.commands.push_back(Command::Call { call, attempt: 0 });
+        self.commands.push_back(Command::ReadLog(log));
     }
 
     fn say(&mut self, level: Level, text: String) {
-        self.commands.push_back(Command::Log(level, text));
+        self.commands.push_back(Command::Say(level, text));
     }
 }

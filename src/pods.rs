@@ -74,7 +74,6 @@ fn follow(client: &Client, send: Send<'_>) -> Result<Infallible, Closed> {
 
 /// The version to watch from.
 fn list(client: &Client, send: Send<'_>, is_first: bool) -> Result<Result<String, Error>, Closed> {
-    let asked_at = clock::now().instant;
     let list = match client.list_pods() {
         Ok(list) => list,
         Err(error) => return Ok(Err(error)),
@@ -84,7 +83,7 @@ fn list(client: &Client, send: Send<'_>, is_first: bool) -> Result<Result<String
     if let Some(time) = list.server_time {
         send(PodsEvent::ServerTime(time))?;
     }
-    send(PodsEvent::Listed { pods: list.pods, asked_at })?;
+    send(PodsEvent::Listed(list.pods))?;
     Ok(Ok(list.resource_version))
 }
 

@@ -9,7 +9,7 @@ use log::{debug, log};
 use crate::clock;
 use crate::mqtt::Publisher;
 use crate::orchestrator::Orchestrator;
-use crate::orchestrator::event::{Command, Event, PodCall};
+use crate::orchestrator::event::{Command, CrashLog, Event, PodCall};
 
 /// A stop waits this long for answers and acknowledgements. What has not come by then is found again by whoever looks next.
 const STOP_LIMIT: Duration = Duration::from_millis(1200);
@@ -21,8 +21,7 @@ const LOGGED_CHARS: usize = 2000;
 pub struct Outlets {
     pub publisher: Arc<Publisher>,
     pub calls: Sender<(PodCall, u32)>,
-    /// Logs have workers of their own, as a long one would hold up a create.
-    pub logs: Sender<(PodCall, u32)>,
+    pub logs: Sender<CrashLog>,
 }
 
 /// Returns after [`Event::Stop`], when nothing is in flight or the limit has come; or when nobody sends events any more.
@@ -59,16 +58,19 @@ pub fn run(mut orchestrator: Orchestrator, events: &Receiver<Event>, outlets: &O
 
 fn carry_out(command: Command, outlets: &Outlets) {
     match command {
-        Command::Log(level, text) => log!(level, "{text}"),
+        Command::Say(level, text) => log!(level, "{text}"),
         Command::Publish(message) => {
             debug!("{message:?}");
             outlets.publisher.publish(&message);
         }
+        // Workers are gone only where one has died, which ends the process.
         Command::Call { call, attempt } => {
             debug!("{:.LOGGED_CHARS$}", format!("{call:?}, attempt {attempt}"));
-            let workers = if matches!(call, PodCall::ReadLog { .. }) { &outlets.logs } else { &outlets.calls };
-            // Workers are gone only where one has died, which ends the process.
-            let _ = workers.send((call, attempt));
+            let _ = outlets.calls.send((call, attempt));
+        }
+        Command::ReadLog(log) => {
+            debug!("{log:?}");
+            let _ = outlets.logs.send(log);
         }
     }
 }

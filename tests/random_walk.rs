@@ -7,17 +7,18 @@
 
 mod words;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use mso::clock::{Now, UnixTime};
 use mso::ids::{PodName, SimulatorName};
 use mso::kube::error::Error;
+use mso::kube::pod::Pod;
 use mso::orchestrator::Orchestrator;
-use mso::orchestrator::event::{Answer, Body, BrokerEvent, CallOutcome, Command, Event, MessageId, PodCall, PodsEvent};
+use mso::orchestrator::event::{Answer, Body, BrokerEvent, CallOutcome, Command, CrashLog, Event, MessageId, PodCall, PodsEvent};
 use serde_json::{Value, json};
 
-use crate::words::{START, deploy_event, ended, in_words, listed_event, now_at, parsed, pod, ready_event, refused, request, with};
+use crate::words::{START, deploy_event, ended, in_words, now_at, parsed, pod, ready_event, refused, request, with};
 
 const SEEDS: u64 = 400;
 const STEPS: u32 = 300;
@@ -38,12 +39,27 @@ struct World {
     foreign: BTreeSet<String>,
     /// Uids of pods whose simulation was started anew since.
     replaced: BTreeSet<String>,
-    calls: Vec<(PodCall, u32)>,
+    calls: Vec<InFlight>,
+    logs: Vec<CrashLog>,
+    /// What the watch has not shown yet.
+    watch: VecDeque<PodsEvent>,
+    /// A list that was taken and has not arrived; the watch goes on from it.
+    list: Option<PodsEvent>,
     unacknowledged: Vec<MessageId>,
     connected: bool,
     /// Of each simulation since its last start, as its SO heard it.
     heard: BTreeMap<String, Heard>,
+    ever_ready: BTreeSet<(String, String)>,
+    /// Uids of pods that the core was shown to have a node.
+    shown_on_node: BTreeSet<String>,
     trace: Vec<String>,
+}
+
+struct InFlight {
+    call: PodCall,
+    attempt: u32,
+    /// What the API server did, once it has.
+    result: Option<Result<Answer, Error>>,
 }
 
 #[derive(Default)]
@@ -52,6 +68,8 @@ struct Heard {
     verdicts: BTreeMap<String, bool>,
     all_ended: bool,
     asked: BTreeSet<String>,
+    /// Said ready in time.
+    ready: BTreeSet<String>,
 }
 
 impl World {
@@ -66,6 +84,11 @@ impl World {
             foreign: BTreeSet::new(),
             replaced: BTreeSet::new(),
             calls: Vec::new(),
+            logs: Vec::new(),
+            watch: VecDeque::new(),
+            list: None,
+            ever_ready: BTreeSet::new(),
+            shown_on_node: BTreeSet::new(),
             unacknowledged: Vec::new(),
             connected: false,
             heard: BTreeMap::new(),
@@ -86,18 +109,26 @@ impl World {
 
     fn handle(&mut self, event: Event) {
         self.trace.push(format!("> {event:?}"));
+        let shown: Vec<&Pod> = match &event {
+            Event::Pods(PodsEvent::Changed(pod) | PodsEvent::Deleted(pod)) => vec![pod],
+            Event::Pods(PodsEvent::Listed(pods)) => pods.iter().collect(),
+            Event::Call(CallOutcome { result: Ok(Answer::Pod(pod)), .. }) => vec![pod],
+            _ => vec![],
+        };
+        let on_node = shown.into_iter().filter(|pod| !pod.spec.node_name.is_empty());
+        self.shown_on_node.extend(on_node.map(|pod| pod.metadata.uid.clone()));
         self.core.handle(event, self.now());
         while let Some(command) = self.core.poll_command() {
             self.trace.push(format!("    < {}", in_words(&command)));
             self.check(&command);
             match command {
-                Command::Call { call, attempt } => self.calls.push((call, attempt)),
+                Command::Call { call, attempt } => self.calls.push(InFlight { call, attempt, result: None }),
+                Command::ReadLog(log) => self.logs.push(log),
                 Command::Publish(message) => self.unacknowledged.push(message.id),
-                Command::Log(..) => {}
+                Command::Say(..) => {}
             }
         }
-        let in_window = self.calls.iter().filter(|(call, _)| !matches!(call, PodCall::ReadLog { .. })).count();
-        self.holds(in_window <= WORKERS * 2, "the window bounds the calls in flight");
+        self.holds(self.calls.len() <= WORKERS * 2, "the window bounds the calls in flight");
     }
 
     fn holds(&self, condition: bool, invariant: &str) {
@@ -115,7 +146,10 @@ impl World {
                     Body::ModelsReady => {
                         heard.models_ready += 1;
                         let none_failed = heard.verdicts.values().all(|success| *success);
+                        let said = |model: &String| self.ever_ready.contains(&(simulation.to_owned(), model.clone()));
+                        let all_ready = heard.asked.iter().all(said);
                         self.holds(none_failed, "no ModelsReady where a model has failed");
+                        self.holds(all_ready, "no ModelsReady before every model has said ready");
                     }
                     Body::ModelHasTerminated { model, success, .. } => {
                         let before = heard.verdicts.insert(model.to_string(), *success);
@@ -123,8 +157,11 @@ impl World {
                     }
                     Body::AllModelsHaveTerminated => {
                         heard.all_ended = true;
+                        let was_ready = heard.ready == heard.asked && heard.verdicts.values().all(|success| *success);
+                        let told = heard.models_ready == 1;
                         let all = heard.verdicts.len() == heard.asked.len();
                         self.holds(all, "AllModelsHaveTerminated after all verdicts");
+                        self.holds(told || !was_ready, "ModelsReady where all were ready and none has failed");
                     }
                 }
                 self.holds(!was_over, "nothing after AllModelsHaveTerminated");
@@ -135,7 +172,7 @@ impl World {
             Command::Call { call: PodCall::SetDeleteBy { name, .. } | PodCall::Stop { name, .. }, .. } => {
                 self.holds(!self.foreign.contains(name.as_str()), "a foreign pod is never touched");
             }
-            Command::Call { .. } | Command::Log(..) => {}
+            Command::Call { .. } | Command::ReadLog(_) | Command::Say(..) => {}
         }
     }
 
@@ -145,7 +182,7 @@ impl World {
         let delete_by = pod["metadata"]["labels"]["delete_by_datetime"].as_str().and_then(|text| text.parse::<f64>().ok());
         // Dates are rounded to less than a microsecond.
         let is_over = delete_by.is_some_and(|at| at <= START + self.since.as_secs_f64() + 1e-6);
-        let has_no_node = pod["spec"]["nodeName"] == "";
+        let has_no_node = !self.shown_on_node.contains(uid);
         self.holds(
             is_over || self.replaced.contains(uid) || has_no_node,
             "a pod is deleted only past its time, for a new run, or before it had a node",
@@ -155,15 +192,19 @@ impl World {
     /// One random thing happens.
     fn step(&mut self) {
         match self.random.u8(0..100) {
-            0..=4 => self.deploy(),
-            5..=14 => self.ready(),
-            15..=49 => self.answer(true),
-            50..=64 => self.acknowledge(),
-            65..=79 => self.pod_changes(),
-            80..=83 => self.pod_vanishes(),
-            84..=88 => self.pass(self.random.clone().f64() * 40.0),
-            89 => self.pass(1900.0),
-            90..=92 => self.list(),
+            0..=3 => self.deploy(),
+            4..=11 => self.ready(),
+            12..=26 => self.execute(true),
+            27..=41 => self.answer(),
+            42..=44 => self.log_is_read(),
+            45..=64 => self.watch_shows(),
+            65..=72 => self.acknowledge(),
+            73..=80 => self.pod_changes(),
+            81..=82 => self.pod_vanishes(),
+            83..=87 => self.pass(self.random.clone().f64() * 40.0),
+            88 => self.pass(1900.0),
+            89..=90 => self.take_list(),
+            91..=92 => self.list_arrives(),
             93..=94 => self.handle(Event::Pods(PodsEvent::Failed(Error::Lost("cut".to_owned())))),
             95..=97 => self.toggle_broker(),
             _ => self.handle(Event::Timeout),
@@ -173,10 +214,12 @@ impl World {
     fn deploy(&mut self) {
         let simulation = *self.random.choice(SIMULATIONS.iter()).unwrap();
         let heard = self.heard.entry(simulation.to_owned()).or_default();
-        let redelivery = heard.all_ended;
         let models: Vec<&str> = MODELS.into_iter().take(self.random.usize(1..=3)).collect();
-        if redelivery && self.connected {
-            // An identical request just after a reconnect is not run again: that has a transcript of its own.
+        if heard.all_ended {
+            // What comes again around a reconnect is not run again: that has a transcript of its own.
+            if !self.connected {
+                return;
+            }
             self.pass(11.0);
         }
         let heard = self.heard.entry(simulation.to_owned()).or_default();
@@ -193,14 +236,19 @@ impl World {
     fn ready(&mut self) {
         let simulation = *self.random.choice(SIMULATIONS.iter()).unwrap();
         let model = *self.random.choice(MODELS.iter()).unwrap();
+        self.ever_ready.insert((simulation.to_owned(), model.to_owned()));
+        let heard = self.heard.entry(simulation.to_owned()).or_default();
+        if !heard.all_ended && heard.asked.contains(model) && !heard.verdicts.contains_key(model) {
+            heard.ready.insert(model.to_owned());
+        }
         self.handle(ready_event(simulation, model));
     }
 
-    fn answer(&mut self, may_fail: bool) {
-        if self.calls.is_empty() {
-            return;
-        }
-        let (call, attempt) = self.calls.remove(self.random.usize(0..self.calls.len()));
+    /// The API server gets to a call.
+    fn execute(&mut self, may_fail: bool) {
+        let waiting: Vec<usize> = (0..self.calls.len()).filter(|i| self.calls[*i].result.is_none()).collect();
+        let Some(i) = self.random.choice(waiting) else { return };
+        let call = self.calls[i].call.clone();
         let fault = if may_fail { self.random.u8(0..20) } else { u8::MAX };
         let result = match fault {
             0 => Err(Error::Lost("never arrived".to_owned())),
@@ -214,7 +262,30 @@ impl World {
             5 => Err(refused(500, "internal error")),
             _ => self.carry_out(&call),
         };
-        self.handle(Event::Call(CallOutcome { call, attempt, result }));
+        self.calls[i].result = Some(result);
+    }
+
+    /// An answer arrives, of any call that was made.
+    fn answer(&mut self) {
+        let made: Vec<usize> = (0..self.calls.len()).filter(|i| self.calls[*i].result.is_some()).collect();
+        let Some(i) = self.random.choice(made) else { return };
+        let InFlight { call, attempt, result } = self.calls.remove(i);
+        self.handle(Event::Call(CallOutcome { call, attempt, result: result.unwrap() }));
+    }
+
+    fn log_is_read(&mut self) {
+        if let Some(log) = self.logs.pop() {
+            let result = if self.random.bool() { Ok("a line".to_owned()) } else { Err(Error::Lost("cut".to_owned())) };
+            self.handle(Event::LogRead { log, result });
+        }
+    }
+
+    fn watch_shows(&mut self) {
+        if self.list.is_none()
+            && let Some(event) = self.watch.pop_front()
+        {
+            self.handle(Event::Pods(event));
+        }
     }
 
     /// What the API server does with a call.
@@ -229,12 +300,12 @@ impl World {
                 let mut made = pod(deploy, new.simulation.as_str(), new.model.as_str(), &format!("u{}", self.uids));
                 made["spec"]["nodeName"] = json!("");
                 made["status"] = json!({"phase": "Pending"});
-                self.pods.insert(name, made.clone());
+                self.pods.insert(name.clone(), made.clone());
+                self.show(&name);
                 Ok(Answer::Pod(Box::new(parsed(made))))
             }
-            PodCall::Get { .. } | PodCall::ReadLog { .. } if !self.pods.contains_key(&name) => Err(refused(404, "not found")),
-            PodCall::Get { .. } => Ok(Answer::Pod(Box::new(parsed(self.pods[&name].clone())))),
-            PodCall::ReadLog { .. } => Ok(Answer::Log("a line".to_owned())),
+            PodCall::Get(_) if !self.pods.contains_key(&name) => Err(refused(404, "not found")),
+            PodCall::Get(_) => Ok(Answer::Pod(Box::new(parsed(self.pods[&name].clone())))),
             PodCall::SetDeleteBy { uid, .. } | PodCall::Stop { uid, .. } | PodCall::Delete { uid, .. } if !has(uid.as_str()) => {
                 Err(refused(404, "not found"))
             }
@@ -257,7 +328,7 @@ impl World {
     fn show(&mut self, name: &str) {
         let shown = parsed(self.pods[name].clone());
         if !self.foreign.contains(name) {
-            self.handle(Event::Pods(PodsEvent::Changed(Box::new(shown))));
+            self.watch.push_back(PodsEvent::Changed(Box::new(shown)));
         }
     }
 
@@ -272,7 +343,7 @@ impl World {
 
     fn remove(&mut self, name: &str) {
         if let Some(gone) = self.pods.remove(name) {
-            self.handle(Event::Pods(PodsEvent::Deleted(Box::new(parsed(gone)))));
+            self.watch.push_back(PodsEvent::Deleted(Box::new(parsed(gone))));
         }
     }
 
@@ -302,16 +373,23 @@ impl World {
         } else {
             self.pods.remove(&name);
             self.pass(0.1);
-            self.list();
+            self.take_list();
         }
     }
 
-    fn list(&mut self) {
+    /// The watch broke; what it had not shown is never shown.
+    fn take_list(&mut self) {
+        self.watch.clear();
         let ours = self.pods.iter().filter(|(name, _)| !self.foreign.contains(*name));
         let pods = ours.map(|(_, pod)| parsed(pod.clone())).collect();
-        let asked_at = self.start + self.since;
-        self.handle(Event::Pods(PodsEvent::ServerTime(UnixTime(START + self.since.as_secs_f64()))));
-        self.handle(listed_event(pods, asked_at));
+        self.list = Some(PodsEvent::Listed(pods));
+    }
+
+    fn list_arrives(&mut self) {
+        if let Some(list) = self.list.take() {
+            self.handle(Event::Pods(PodsEvent::ServerTime(UnixTime(START + self.since.as_secs_f64()))));
+            self.handle(Event::Pods(list));
+        }
     }
 
     fn acknowledge(&mut self) {
@@ -344,35 +422,15 @@ impl World {
         if !self.connected {
             self.toggle_broker();
         }
-        self.list();
-        for _ in 0..2000 {
-            while !self.calls.is_empty() {
-                self.answer(false);
-            }
-            while !self.unacknowledged.is_empty() {
-                self.acknowledge();
-            }
-            let Some(name) = self.some_pod() else { break };
-            let is_over = ["Succeeded", "Failed"].iter().any(|phase| self.pods[&name]["status"]["phase"] == *phase);
-            if is_over {
-                self.pass(120.0);
-            } else {
+        self.take_list();
+        for _ in 0..400 {
+            self.all_answer();
+            let names: Vec<String> = self.pods.keys().filter(|name| !self.foreign.contains(*name)).cloned().collect();
+            for name in names {
                 self.pods.get_mut(&name).unwrap()["spec"]["nodeName"] = json!("node");
                 self.end_pod(&name, 0, "Completed");
             }
-        }
-        for _ in 0..200 {
-            self.pass(60.0);
-            while !self.calls.is_empty() {
-                self.answer(false);
-            }
-            while !self.unacknowledged.is_empty() {
-                self.acknowledge();
-            }
-            let names: Vec<String> = self.pods.keys().filter(|name| !self.foreign.contains(*name)).cloned().collect();
-            for name in names {
-                self.end_pod(&name, 0, "Completed");
-            }
+            self.pass(20.0);
         }
         self.holds(self.core.is_idle(), "nothing stays in flight");
         for heard in self.heard.values() {
@@ -381,6 +439,25 @@ impl World {
         let left: BTreeSet<&String> = self.pods.keys().collect();
         self.holds(left.iter().all(|name| self.foreign.contains(*name)), "no pod of ours is left over");
         self.holds(self.foreign.iter().all(|name| self.pods.contains_key(name)), "foreign pods are left");
+    }
+}
+
+impl World {
+    /// Until nothing more comes of it.
+    fn all_answer(&mut self) {
+        self.list_arrives();
+        for _ in 0..10_000 {
+            let is_quiet = self.calls.is_empty() && self.logs.is_empty() && self.watch.is_empty() && self.unacknowledged.is_empty();
+            if is_quiet {
+                return;
+            }
+            self.execute(false);
+            self.answer();
+            self.log_is_read();
+            self.watch_shows();
+            self.acknowledge();
+        }
+        self.holds(false, "there is an end to what is asked");
     }
 }
 

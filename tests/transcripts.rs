@@ -13,10 +13,10 @@ use mso::clock::{UnixTime, now};
 use mso::ids::{SimulatorName, TopicSegment};
 use mso::kube::error::Error;
 use mso::orchestrator::Orchestrator;
-use mso::orchestrator::event::{Answer, BadRequest, BrokerEvent, CallOutcome, Command, Event, MessageId, PodCall, PodsEvent};
+use mso::orchestrator::event::{Answer, BadRequest, BrokerEvent, CallOutcome, Command, CrashLog, Event, MessageId, PodCall, PodsEvent};
 use serde_json::{Value, json};
 
-use crate::words::{START, deploy_event, drain, ended, in_words, listed_event, now_at, parsed, pod, ready_event, refused, request, with};
+use crate::words::{START, deploy_event, drain, ended, in_words, now_at, parsed, pod, ready_event, refused, request, with};
 
 const HOUR: f64 = 1.0;
 
@@ -27,13 +27,22 @@ struct Session {
     since: Duration,
     text: String,
     calls: Vec<(PodCall, u32)>,
+    logs: Vec<CrashLog>,
     messages: Vec<MessageId>,
 }
 
 impl Session {
     fn new() -> Self {
         let core = Orchestrator::new(SimulatorName::new("so").unwrap(), 2, 7);
-        Self { core, start: now().instant, since: Duration::ZERO, text: String::new(), calls: Vec::new(), messages: Vec::new() }
+        Self {
+            core,
+            start: now().instant,
+            since: Duration::ZERO,
+            text: String::new(),
+            calls: Vec::new(),
+            logs: Vec::new(),
+            messages: Vec::new(),
+        }
     }
 
     /// Connected, and the cluster has no pods of ours.
@@ -56,7 +65,8 @@ impl Session {
             match command {
                 Command::Call { call, attempt } => self.calls.push((call, attempt)),
                 Command::Publish(message) => self.messages.push(message.id),
-                Command::Log(..) => {}
+                Command::ReadLog(log) => self.logs.push(log),
+                Command::Say(..) => {}
             }
         }
     }
@@ -74,8 +84,7 @@ impl Session {
         self.core.handle(Event::Pods(PodsEvent::ServerTime(server_time)), now_at(self.start, self.since));
         let names: Vec<&str> = pods.iter().map(|pod| pod["metadata"]["name"].as_str().unwrap()).collect();
         let words = format!("the list of pods: [{}]", names.join(", "));
-        let asked_at = self.start + self.since;
-        self.handle(&words, listed_event(pods.iter().cloned().map(parsed).collect(), asked_at));
+        self.handle(&words, Event::Pods(PodsEvent::Listed(pods.into_iter().map(parsed).collect())));
     }
 
     fn deploys(&mut self, deploy: u8, simulation: &str, models: &[&str], keep_logs_hours: f64) {
@@ -128,6 +137,11 @@ impl Session {
         self.answered(call_in_words, &error.to_string(), Err(error));
     }
 
+    fn log_is(&mut self, lines: &str) {
+        let log = self.logs.remove(0);
+        self.handle(&format!("the log of {}: {lines:?}", log.pod), Event::LogRead { log, result: Ok(lines.to_owned()) });
+    }
+
     fn shows(&mut self, words: &str, shown: &Value) {
         let name = shown["metadata"]["name"].as_str().unwrap();
         self.handle(&format!("the watch shows {name}: {words}"), Event::Pods(PodsEvent::Changed(Box::new(parsed(shown.clone())))));
@@ -142,11 +156,13 @@ impl Session {
     fn passes(&mut self, seconds: f64) {
         self.text += &format!("> {seconds} s pass\n");
         let until = self.since + Duration::from_secs_f64(seconds);
-        for _ in 0..1000 {
-            let Some(at) = self.core.poll_timeout(now_at(self.start, self.since)).filter(|&at| at <= self.start + until) else { break };
+        let mut wakes = 0;
+        while let Some(at) = self.core.poll_timeout(now_at(self.start, self.since)).filter(|&at| at <= self.start + until) {
             self.since = self.since.max(at.saturating_duration_since(self.start));
             self.core.handle(Event::Timeout, now_at(self.start, self.since));
             self.write_commands();
+            wakes += 1;
+            assert!(wakes < 1000, "a wake-up leads nowhere:\n{}", self.text);
         }
         self.since = until;
     }
@@ -174,6 +190,7 @@ fn a_simulation_in_which_all_goes_well() {
     session.shows("exit 0", &ended(m1.clone(), 0, "Completed"));
     session.shows("exit 0", &ended(m2.clone(), 0, "Completed"));
     session.acknowledged();
+    session.shows("exit 0, before the broker has acknowledged the end", &ended(m1.clone(), 0, "Completed"));
     session.acknowledged();
     let stamped =
         |pod: &Value| with(ended(pod.clone(), 0, "Completed"), "/metadata/labels/delete_by_datetime", json!((START + 3600.0).to_string()));
@@ -204,7 +221,7 @@ fn a_model_that_fails_is_told_with_its_code_and_log_and_there_is_no_models_ready
     session.shows("exit 0", &ended(m2, 0, "Completed"));
     session.acknowledged();
     session.acknowledged();
-    session.answered("read log of so-sim-m1", "two lines", Ok(Answer::Log("Traceback:\nno".to_owned())));
+    session.log_is("Traceback:\nno");
     session.matches("a_model_fails");
 }
 
@@ -332,8 +349,8 @@ fn an_api_server_that_stays_away_fails_what_could_not_be_created() {
 fn a_pod_that_appears_after_its_model_was_given_up_is_ended() {
     let mut session = Session::begun();
     session.deploys(1, "sim", &["m1", "m2"], HOUR);
-    session.passes(301.0);
     session.fails("create so-sim-m1", Error::Lost("timed out".to_owned()));
+    session.passes(301.0);
     session.fails("create so-sim-m2", Error::Lost("timed out".to_owned()));
     session.acknowledged();
     session.acknowledged();
@@ -386,7 +403,10 @@ fn a_request_that_the_broker_delivers_again_after_the_end_is_not_run_again() {
     session.acknowledged();
     session.passes(60.0);
     session.disconnected();
+    session.deploys(1, "sim", &["m1"], HOUR);
     session.connected();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.passes(11.0);
     session.deploys(1, "sim", &["m1"], HOUR);
     session.matches("a_redelivery");
 }
@@ -517,4 +537,119 @@ fn nothing_new_begins_while_stopping() {
     }
     assert!(session.core.is_idle());
     session.matches("stopping");
+}
+
+#[test]
+fn a_request_that_comes_before_the_first_list_is_not_answered_by_the_pods_of_an_earlier_run() {
+    let mut session = Session::new();
+    session.connected();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    let stamp = json!((START + 3600.0).to_string());
+    session.listed(vec![with(ended(pod(1, "sim", "m1", "u1"), 0, "Completed"), "/metadata/labels/delete_by_datetime", stamp)]);
+    session.matches("a_request_before_the_first_list");
+}
+
+#[test]
+fn a_late_answer_takes_nothing_back_of_what_the_watch_has_shown() {
+    let mut session = Session::begun();
+    let pending = with(with(pod(1, "sim", "m1", "u1"), "/spec/nodeName", json!("")), "/status", json!({"phase": "Pending"}));
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.shows("running", &pod(1, "sim", "m1", "u1"));
+    session.shows("exit 0", &ended(pod(1, "sim", "m1", "u1"), 0, "Completed"));
+    session.acknowledged();
+    session.acknowledged();
+    session.created(&pending);
+    session.matches("a_late_answer");
+}
+
+#[test]
+fn a_watch_that_is_behind_shows_the_old_pod_and_the_new_one_stays_the_models() {
+    let mut session = Session::begun();
+    let old = ended(pod(1, "sim", "m1", "u1"), 0, "Completed");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.shows("exit 0", &old);
+    session.acknowledged();
+    session.acknowledged();
+    session.fails("set delete_by of so-sim-m1", refused(404, "not found"));
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.shows("as it was, late", &old);
+    session.created(&pod(1, "sim", "m1", "u2"));
+    session.shows("as it was, very late", &old);
+    session.got(&pod(1, "sim", "m1", "u2"));
+    session.deleted(&old);
+    session.ready("sim", "m1");
+    session.matches("a_watch_that_is_behind");
+}
+
+#[test]
+fn one_lost_answer_does_not_fail_what_waits_for_something_else() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.fails("create so-sim-m1", refused(403, "exceeded quota: q"));
+    session.fails("create so-sim-m2", refused(403, "exceeded quota: q"));
+    session.passes(400.0);
+    session.fails("create so-sim-m1", Error::Lost("cut".to_owned()));
+    session.passes(60.0);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.matches("one_lost_answer");
+}
+
+#[test]
+fn an_old_pod_that_may_not_be_deleted_fails_the_new_run_in_time() {
+    let mut session = Session::begun();
+    let old = ended(pod(1, "sim", "m1", "u1"), 0, "Completed");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.shows("exit 0", &old);
+    session.acknowledged();
+    session.acknowledged();
+    session.done("set delete_by of so-sim-m1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.fails("delete so-sim-m1", refused(403, "cannot delete resource \"pods\""));
+    session.passes(301.0);
+    session.fails("create so-sim-m1", refused(409, "already exists"));
+    session.got(&old);
+    session.matches("an_old_pod_that_may_not_be_deleted");
+}
+
+#[test]
+fn a_name_that_is_taken_by_a_pod_that_we_may_not_read_fails_the_model_in_time() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.fails("create so-sim-m1", refused(409, "already exists"));
+    session.fails("get so-sim-m1", refused(403, "cannot get resource \"pods\""));
+    session.passes(121.0);
+    session.fails("get so-sim-m1", refused(403, "cannot get resource \"pods\""));
+    session.matches("a_name_taken_by_a_pod_that_we_may_not_read");
+}
+
+#[test]
+fn an_answer_to_a_question_of_an_earlier_run_says_nothing_of_this_one() {
+    let mut session = Session::begun();
+    let (m1, m2) = (pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2"));
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&m1);
+    session.created(&m2);
+    session.passes(1.0);
+    session.listed(vec![m2.clone()]);
+    session.shows("exit 0 after all", &ended(m1, 0, "Completed"));
+    session.shows("exit 0", &ended(m2, 0, "Completed"));
+    session.acknowledged();
+    session.acknowledged();
+    session.deploys(2, "sim", &["m1"], HOUR);
+    session.fails("get so-sim-m1", refused(404, "not found"));
+    session.matches("an_answer_to_a_question_of_an_earlier_run");
+}
+
+#[test]
+fn a_log_that_was_read_is_said_though_its_pod_is_gone_by_then() {
+    let mut session = Session::begun();
+    let m1 = ended(pod(1, "sim", "m1", "u1"), 3, "Error");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.shows("exit 3", &m1);
+    session.deleted(&m1);
+    session.log_is("the reason");
+    session.matches("a_log_of_a_pod_that_is_gone");
 }

@@ -9,7 +9,7 @@ use ureq::http::Method;
 
 use super::pod::{DEPLOY_ANNOTATION, MODELS_ANNOTATION, NewPod, SIMULATOR_LABEL};
 use crate::config::PodSettings;
-use crate::ids::SimulatorName;
+use crate::ids::{PodName, SimulatorName};
 use crate::orchestrator::event::PodCall;
 
 /// What people read when a model failed.
@@ -43,7 +43,7 @@ impl Request {
                 path: format!("{}?fieldValidation=Warn", pods(namespace)),
                 body: Some(Body::json(&manifest(pod, settings))),
             },
-            PodCall::Get { .. } => Self { method: Method::GET, path, body: None },
+            PodCall::Get(_) => Self { method: Method::GET, path, body: None },
             PodCall::SetDeleteBy { uid, delete_by, .. } => {
                 let labels = json!({"delete_by_datetime": python_float(delete_by.0)});
                 let patch = json!({"metadata": {"uid": uid.as_str(), "labels": labels}});
@@ -57,13 +57,13 @@ impl Request {
                 let options = json!({"preconditions": {"uid": uid.as_str()}, "propagationPolicy": "Background"});
                 Self { method: Method::DELETE, path, body: Some(Body::json(&options)) }
             }
-            PodCall::ReadLog { container, .. } => Self {
-                method: Method::GET,
-                // No `limitBytes`: it cuts the end off.
-                path: format!("{path}/log?container={}&tailLines={LOG_LINES}", percent_encoded(container)),
-                body: None,
-            },
         }
+    }
+
+    pub(super) fn log(namespace: &str, pod: &PodName, container: &str) -> Self {
+        // No `limitBytes`: it cuts the end off.
+        let path = format!("{}/{pod}/log?container={}&tailLines={LOG_LINES}", pods(namespace), percent_encoded(container));
+        Self { method: Method::GET, path, body: None }
     }
 
     /// One page of our pods, or, without a limit, all of them. No `resourceVersion`: the most recent state, never an older one from a cache.
@@ -239,6 +239,7 @@ mod tests {
     use crate::clock::UnixTime;
     use crate::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId, Uid};
     use crate::kube::pod::Variable;
+    use crate::orchestrator::event::Question;
     use crate::secret::Secret;
 
     fn settings() -> PodSettings {
@@ -369,8 +370,8 @@ application/json
     #[test]
     fn what_is_done_to_a_pod_names_this_very_object() {
         let new = new_pod(&[]);
-        let get = PodCall::Get { name: name(), simulation: new.simulation, model: new.model };
-        assert_request(get, &settings(), "GET /api/v1/namespaces/dots/pods/so-sim-1-m1");
+        let question = Question { name: name(), simulation: new.simulation, model: new.model, uid: None };
+        assert_request(PodCall::Get(question), &settings(), "GET /api/v1/namespaces/dots/pods/so-sim-1-m1");
         let expected = r#"
 PATCH /api/v1/namespaces/dots/pods/so-sim-1-m1
 application/merge-patch+json
@@ -405,8 +406,8 @@ application/json
   "propagationPolicy": "Background"
 }"#;
         assert_request(PodCall::Delete { name: name(), uid: uid() }, &settings(), expected);
-        let read_log = PodCall::ReadLog { name: name(), container: "a b".to_owned() };
-        assert_request(read_log, &settings(), "GET /api/v1/namespaces/dots/pods/so-sim-1-m1/log?container=a%20b&tailLines=30");
+        let log = Request::log("dots", &name(), "a b");
+        assert_eq!(log.path, "/api/v1/namespaces/dots/pods/so-sim-1-m1/log?container=a%20b&tailLines=30");
     }
 
     #[test]

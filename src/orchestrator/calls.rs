@@ -1,11 +1,12 @@
-//! Which call to the API goes out when: a queue, a window, and holds. What a hold is for is decided in deploy.rs.
+//! Which call to the API goes out when: queues, a window, and holds. What a hold is for is decided by the table of refusals.
 //!
 //! The window keeps the commands that are out few, so that a hold or a changed mind reaches what still waits.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::event::PodCall;
+use super::refusal::{Pause, Reason};
 
 /// Each worker has the next call at hand when it ends one, and no more.
 const CALLS_PER_WORKER: usize = 2;
@@ -14,6 +15,9 @@ pub(super) struct Calls {
     creates: VecDeque<(PodCall, u32)>,
     /// Few, and what makes room: they go before the creates.
     others: VecDeque<(PodCall, u32)>,
+    /// Those that wait by themselves, by when, and in the order of their coming.
+    later: BTreeMap<(Instant, u64), (PodCall, u32)>,
+    later_count: u64,
     in_flight: usize,
     window: usize,
     /// Opened by the first complete list: before it nobody knows what is there already.
@@ -27,6 +31,8 @@ impl Calls {
         Self {
             creates: VecDeque::new(),
             others: VecDeque::new(),
+            later: BTreeMap::new(),
+            later_count: 0,
             in_flight: 0,
             window: workers * CALLS_PER_WORKER,
             open: false,
@@ -40,14 +46,24 @@ impl Calls {
     }
 
     pub(super) fn push(&mut self, call: PodCall, attempt: u32) {
-        match call {
-            PodCall::Create(_) => self.creates.push_back((call, attempt)),
-            _ => self.others.push_back((call, attempt)),
+        if matches!(call, PodCall::Create(_)) {
+            self.creates.push_back((call, attempt));
+        } else {
+            self.others.push_back((call, attempt));
         }
+    }
+
+    pub(super) fn push_at(&mut self, at: Instant, call: PodCall, attempt: u32) {
+        self.later_count += 1;
+        self.later.insert((at, self.later_count), (call, attempt));
     }
 
     /// The next call that may go out now. It counts as in flight from here on.
     pub(super) fn next(&mut self, now: Instant) -> Option<(PodCall, u32)> {
+        while let Some(entry) = self.later.first_entry().filter(|entry| entry.key().0 <= now) {
+            let (call, attempt) = entry.remove();
+            self.push(call, attempt);
+        }
         if !self.open || self.in_flight >= self.window || self.all.holds(now) {
             return None;
         }
@@ -69,11 +85,13 @@ impl Calls {
         self.in_flight
     }
 
-    /// When a hold ends that something waits behind.
+    /// When a call that waits by itself is due, or a hold ends that something waits behind.
     pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let waits = !self.others.is_empty() || !self.creates.is_empty();
         let holds = [self.all.until, self.only_creates.until.filter(|_| self.others.is_empty())];
-        holds.into_iter().flatten().filter(|&until| waits && until > now).max()
+        let hold = holds.into_iter().flatten().filter(|&until| waits && until > now).max();
+        let later = self.later.first_key_value().map(|((at, _), _)| *at);
+        [hold, later].into_iter().flatten().min()
     }
 }
 
@@ -83,6 +101,8 @@ pub(super) struct Hold {
     until: Option<Instant>,
     /// How many pauses there were since the last success.
     rounds: u32,
+    /// What stands in the way, and since when.
+    obstacle: Option<(Reason, Instant)>,
     said: bool,
 }
 
@@ -91,18 +111,33 @@ impl Hold {
         self.until.is_some_and(|until| now < until)
     }
 
-    /// Begins a pause, or joins the one that is. `pause` is told how many there were before. True where it is `to_say` and was not said yet.
-    pub(super) fn begin(&mut self, now: Instant, pause: impl FnOnce(u32) -> Duration, to_say: bool) -> bool {
-        if !self.holds(now) {
-            self.until = Some(now + pause(self.rounds));
-            self.rounds += 1;
+    /// Begins a pause, or joins the one that is.
+    pub(super) fn begin(&mut self, reason: Reason, pause: &Pause, now: Instant, jitter: &mut fastrand::Rng) {
+        if self.obstacle.is_none_or(|(before, _)| before != reason) {
+            self.obstacle = Some((reason, now));
         }
-        to_say && !std::mem::replace(&mut self.said, true)
+        let wait = if self.holds(now) {
+            pause.at_least
+        } else {
+            self.rounds += 1;
+            backoff(pause.base, pause.cap, self.rounds - 1, jitter).max(pause.at_least)
+        };
+        self.until = self.until.max(Some(now + wait));
     }
 
-    /// A call went through. True where it was said that calls wait.
-    pub(super) fn end(&mut self) -> bool {
-        std::mem::take(self).said
+    /// Since when this stands in the way; now, where it does not.
+    pub(super) fn since(&self, reason: Reason, now: Instant) -> Instant {
+        self.obstacle.filter(|(present, _)| *present == reason).map_or(now, |(_, since)| since)
+    }
+
+    /// True the first time in each hold.
+    pub(super) fn is_to_be_said(&mut self) -> bool {
+        !std::mem::replace(&mut self.said, true)
+    }
+
+    /// A call went through; one that was under way when the pause began proves nothing. True where it was said that calls wait.
+    pub(super) fn end(&mut self, now: Instant) -> bool {
+        !self.holds(now) && std::mem::take(self).said
     }
 }
 
@@ -125,5 +160,27 @@ mod tests {
             let pause = backoff(base, cap, attempt, &mut jitter);
             assert!(whole / 2 <= pause && pause <= whole, "{attempt}: {pause:?} of {whole:?}");
         }
+    }
+
+    #[test]
+    fn a_hold_lasts_as_long_as_the_server_asked_whatever_was_under_way_when_it_began() {
+        let mut jitter = fastrand::Rng::with_seed(1);
+        let mut hold = Hold::default();
+        let pause = |at_least_seconds| Pause {
+            base: Duration::from_millis(500),
+            cap: Duration::from_secs(30),
+            at_least: Duration::from_secs(at_least_seconds),
+            limit: None,
+        };
+        let start = crate::clock::now().instant;
+        let at = |seconds| start + Duration::from_secs(seconds);
+        hold.begin(Reason::ApiUnavailable, &pause(0), at(0), &mut jitter);
+        hold.begin(Reason::Throttled, &pause(30), at(0), &mut jitter);
+        hold.end(at(1));
+        assert!(hold.holds(at(29)));
+        assert_eq!(hold.since(Reason::Throttled, at(29)), at(0));
+        assert_eq!(hold.since(Reason::ExceededQuota, at(29)), at(29), "another obstacle begins anew");
+        hold.end(at(31));
+        assert_eq!(hold.since(Reason::Throttled, at(31)), at(31), "a success ends it");
     }
 }

@@ -1,15 +1,13 @@
-//! The one table of deadlines. Each says why we wake.
+//! The one table of deadlines. Each says why we wake, and stands in it once: set again, it moves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use super::event::PodCall;
+use super::event::CrashLog;
 use crate::ids::{ModelId, PodName, SimulationId, Uid};
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Deadline {
-    /// A call that failed is made again.
-    CallAgain { call: PodCall, attempt: u32 },
     /// The name that this model waits for should be free: its create is made, and the answer judged.
     NameIsFree { simulation: SimulationId, model: ModelId },
     /// A doubtful end has stayed so.
@@ -20,29 +18,38 @@ pub(super) enum Deadline {
     PodIsDue(PodName),
     /// Nobody deployed the model that said ready.
     ReadyIsForgotten { simulation: SimulationId, model: ModelId },
+    /// The log of a crash could not be read and is tried again.
+    LogIsReadAgain(CrashLog),
     /// An ended simulation need not be known any more.
     EndIsForgotten(SimulationId),
 }
 
 #[derive(Default)]
 pub(super) struct Deadlines {
-    by_time: BTreeMap<(Instant, u64), Deadline>,
-    /// Keeps apart what falls on the same instant, in the order of its coming.
-    count: u64,
+    in_order: BTreeSet<(Instant, Deadline)>,
+    times: BTreeMap<Deadline, Instant>,
 }
 
 impl Deadlines {
     pub(super) fn set(&mut self, at: Instant, deadline: Deadline) {
-        self.count += 1;
-        self.by_time.insert((at, self.count), deadline);
+        self.cancel(&deadline);
+        self.times.insert(deadline.clone(), at);
+        self.in_order.insert((at, deadline));
+    }
+
+    pub(super) fn cancel(&mut self, deadline: &Deadline) {
+        if let Some(at) = self.times.remove(deadline) {
+            self.in_order.remove(&(at, deadline.clone()));
+        }
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
-        self.by_time.first_key_value().map(|((at, _), _)| *at)
+        self.in_order.first().map(|(at, _)| *at)
     }
 
     pub(super) fn take_expired(&mut self, now: Instant) -> Option<Deadline> {
-        let entry = self.by_time.first_entry().filter(|entry| entry.key().0 <= now)?;
-        Some(entry.remove())
+        let (_, deadline) = self.in_order.first().filter(|(at, _)| *at <= now)?.clone();
+        self.cancel(&deadline);
+        Some(deadline)
     }
 }

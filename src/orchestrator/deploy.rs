@@ -8,12 +8,12 @@ use log::Level;
 
 use super::Orchestrator;
 use super::deadline::Deadline;
-use super::event::{Answer, BadRequest, Body, DeployRequest, PodCall};
+use super::event::{Answer, BadRequest, Body, DeployRequest, PodCall, Question};
 use super::pod_state::Verdict;
-use super::refusal::{Remedy, refusal};
+use super::refusal::{DENIED_LIMIT, Refusal, Remedy, refusal};
 use super::simulation::{Creation, Model, Simulation};
 use crate::clock::Now;
-use crate::ids::{ModelId, PodName, SimulationId, TopicSegment, Uid};
+use crate::ids::{ModelId, PodName, SimulationId, TopicSegment};
 use crate::kube::error::Error;
 use crate::kube::pod::{NewPod, Pod};
 
@@ -26,6 +26,8 @@ const NAME_IS_FREE_AFTER: Duration = Duration::from_secs(90);
 const TERMINATING_POLL: Duration = Duration::from_secs(5);
 /// After a pod's grace it should be gone.
 const TERMINATING_LIMIT_SECONDS: f64 = 60.0;
+/// A right to delete may be given in time.
+const REPLACED_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// How many models a log line names.
 const MODELS_NAMED: usize = 50;
 
@@ -80,9 +82,12 @@ impl Orchestrator {
     }
 
     fn is_redelivery(&self, request: &DeployRequest, now: Instant) -> bool {
-        let (Some(ended), Some(connected_at)) = (self.ended.get(&request.simulation), self.broker.connected_at) else { return false };
-        let came_at_once = now.saturating_duration_since(connected_at) < REDELIVERY;
-        came_at_once && ended.at < connected_at && ended.deploys.contains(&request.id)
+        let Some(ended) = self.ended.get(&request.simulation).filter(|ended| ended.deploys.contains(&request.id)) else { return false };
+        match self.broker.connected_at {
+            // A resumed session delivers again before it answers our subscription (seen with mosquitto).
+            None => true,
+            Some(at) => ended.at < at && now.saturating_duration_since(at) < REDELIVERY,
+        }
     }
 
     fn add_models(&mut self, request: DeployRequest, now: Now) {
@@ -135,14 +140,18 @@ impl Orchestrator {
 
     fn begin_create(&mut self, id: &SimulationId, model_id: &ModelId, now: Now) {
         let Some(model) = self.simulations.get_mut(id).and_then(|simulation| simulation.models.get_mut(model_id)) else { return };
-        if self.pods.get(&model.pod.name).is_some_and(|known| known.replaced) {
-            model.creation = Creation::WaitsForName;
-            let deadline = Deadline::NameIsFree { simulation: id.clone(), model: model_id.clone() };
-            self.deadlines.set(now.instant + NAME_IS_FREE_AFTER, deadline);
+        if self.pods.get(&model.pod.name).is_some_and(|known| known.replaced && !known.gone) {
+            self.wait_for_name(id, model_id, NAME_IS_FREE_AFTER, now);
         } else {
-            model.creation = Creation::Due;
             self.calls.push(PodCall::Create(model.pod.clone()), 0);
         }
+    }
+
+    fn wait_for_name(&mut self, id: &SimulationId, model_id: &ModelId, wait: Duration, now: Now) {
+        let Some(model) = self.model_mut(id, model_id) else { return };
+        model.creation = Creation::WaitsForName;
+        let deadline = Deadline::NameIsFree { simulation: id.clone(), model: model_id.clone() };
+        self.deadlines.set(now.instant + wait, deadline);
     }
 
     /// The old pod is gone, or should be: the API server knows.
@@ -153,21 +162,24 @@ impl Orchestrator {
         self.calls.push(PodCall::Create(model.pod.clone()), 0);
     }
 
-    /// A create that was decided on may have lost its sense while it waited.
+    /// A call that was decided on may have lost its sense while it waited.
     pub(super) fn is_wanted(&self, call: &PodCall, now: Now) -> bool {
         match call {
-            PodCall::Create(pod) => {
-                self.model_of(pod).is_some_and(|model| model.creation == Creation::Due && model.uid.is_none() && model.verdict.is_none())
-            }
-            PodCall::Get { simulation, model, .. } => {
-                let model = self.simulations.get(simulation).and_then(|running| running.models.get(model));
-                model.is_some_and(|model| model.verdict.is_none())
-            }
+            PodCall::Create(pod) => self.model_of(pod).is_some_and(|model| model.creation == Creation::Due && model.waits_for_pod()),
+            PodCall::Get(question) => self.is_open(question),
             PodCall::SetDeleteBy { name, uid, .. } | PodCall::Stop { name, uid } => {
-                self.pods.get(name).is_some_and(|known| known.uid == *uid)
+                self.pods.get(name).is_some_and(|known| known.uid == *uid && !known.gone)
             }
             PodCall::Delete { name, uid } => self.is_to_be_deleted(name, uid, now),
-            PodCall::ReadLog { .. } => true,
+        }
+    }
+
+    pub(super) fn note_lists_before(&mut self, call: &PodCall) {
+        let lists = self.api.lists;
+        if let PodCall::Create(pod) = call
+            && let Some(model) = self.model_of_mut(pod)
+        {
+            model.lists_before = lists;
         }
     }
 
@@ -175,176 +187,159 @@ impl Orchestrator {
         match call {
             PodCall::Create(pod) if attempt == 0 => self.say(Level::Info, format!("Deploying pod {}", pod.name)),
             PodCall::Delete { name, .. } if attempt == 0 => self.say(Level::Info, format!("Deleting pod {name}")),
-            PodCall::Create(_)
-            | PodCall::Get { .. }
-            | PodCall::SetDeleteBy { .. }
-            | PodCall::Stop { .. }
-            | PodCall::Delete { .. }
-            | PodCall::ReadLog { .. } => {}
+            PodCall::Create(_) | PodCall::Get(_) | PodCall::SetDeleteBy { .. } | PodCall::Stop { .. } | PodCall::Delete { .. } => {}
         }
     }
 
-    pub(super) fn on_created(&mut self, pod: Arc<NewPod>, attempt: u32, result: Result<Answer, Error>, now: Now) {
-        match result {
-            Ok(answer) => {
-                if self.calls.only_creates.end() {
-                    self.say(Level::Info, "Pods can be created again.".to_owned());
-                }
-                if let Some(model) = self.model_of_mut(&pod) {
-                    model.creation = Creation::Done;
-                    self.say(Level::Info, format!("Successfully deployed model {} for simulation {}", pod.model, pod.simulation));
-                }
-                if let Answer::Pod(created) = answer
-                    && !self.was_seen(&pod, &created)
-                {
-                    self.observe(&created, now);
-                }
+    pub(super) fn on_created(&mut self, pod: &Arc<NewPod>, attempt: u32, result: Result<Answer, Error>, now: Now) {
+        let error = match result {
+            Ok(answer) => return self.on_create_done(pod, &answer, now),
+            Err(error) => error,
+        };
+        let refusal = refusal(&error);
+        match &refusal.remedy {
+            Remedy::HoldAll(pause) => {
+                self.give_up_overdue(&refusal, pause.limit, self.calls.all.since(refusal.reason, now.instant), now);
             }
-            Err(error) => self.on_create_failed(&pod, attempt, &error, now),
+            Remedy::HoldCreates(pause) => {
+                self.give_up_overdue(&refusal, pause.limit, self.calls.only_creates.since(refusal.reason, now.instant), now);
+            }
+            Remedy::AskWhoHasTheName | Remedy::Again(_) | Remedy::GiveUp => {}
         }
-    }
-
-    /// The watch was faster than the answer, and may have told more since.
-    fn was_seen(&self, pod: &NewPod, created: &Pod) -> bool {
-        self.model_of(pod).is_some_and(|model| model.uid.as_ref().is_some_and(|uid| uid.as_str() == created.metadata.uid))
-    }
-
-    fn on_create_failed(&mut self, pod: &Arc<NewPod>, attempt: u32, error: &Error, now: Now) {
-        let refusal = refusal(error);
-        if let Remedy::HoldAll(pause) | Remedy::HoldCreates(pause) = &refusal.remedy {
-            self.give_up_overdue(refusal.reason, &refusal.message, pause.limit, now);
-        }
-        let Some(model) = self.model_of_mut(pod) else { return };
-        if model.uid.is_some() || model.verdict.is_some() || model.creation != Creation::Due {
-            return;
-        }
+        let Some(model) = self.model_of_mut(pod).filter(|model| model.waits_for_pod() && model.creation == Creation::Due) else { return };
         match refusal.remedy {
             Remedy::AskWhoHasTheName => {
                 model.creation = Creation::NameTaken;
                 self.ask(pod);
             }
             Remedy::GiveUp => {
-                model.creation = Creation::Refused(Verdict::failed_without_code(refusal.reason, &refusal.message));
+                model.creation = Creation::Refused(verdict(&refusal));
                 self.ask(pod);
             }
             Remedy::Again(_) | Remedy::HoldAll(_) | Remedy::HoldCreates(_) => {
-                self.call_again(PodCall::Create(pod.clone()), attempt, error, now)
+                self.call_again(PodCall::Create(pod.clone()), attempt, &error, now);
             }
         }
     }
 
-    /// A time limit is the namespace's or the API's, not a model's: it ends every create that still waits for the same.
-    pub(super) fn give_up_overdue(&mut self, reason: &str, message: &str, limit: Option<Duration>, now: Now) {
+    fn on_create_done(&mut self, pod: &NewPod, answer: &Answer, now: Now) {
+        if self.calls.only_creates.end(now.instant) {
+            self.say(Level::Info, "Pods can be created again.".to_owned());
+        }
+        if let Some(model) = self.model_of_mut(pod) {
+            model.creation = Creation::Done;
+            self.say(Level::Info, format!("Successfully deployed model {} for simulation {}", pod.model, pod.simulation));
+        }
+        if let Answer::Pod(created) = answer {
+            self.observe(created, now);
+        }
+        // A list that was taken meanwhile did not know of it, or knows that it is gone.
+        if self.model_of(pod).is_some_and(|model| model.lists_before != self.api.lists) {
+            self.on_missing(&pod.name);
+        }
+    }
+
+    /// What stands in the way stands in the way of every create that still waits: when its time is over they fail together.
+    pub(super) fn give_up_overdue(&mut self, refusal: &Refusal, limit: Option<Duration>, since: Instant, now: Now) {
         let Some(limit) = limit else { return };
-        let verdict = Verdict::failed_without_code(reason, message);
-        let is_overdue = |model: &&Model| {
-            let waits = model.creation == Creation::Due && model.uid.is_none() && model.verdict.is_none();
-            waits && now.instant.saturating_duration_since(model.asked_at) >= limit
-        };
-        let overdue: Vec<Arc<NewPod>> = (self.simulations.values())
-            .flat_map(|simulation| simulation.models.values())
-            .filter(is_overdue)
-            .map(|model| model.pod.clone())
-            .collect();
+        let is_overdue =
+            |model: &&Model| model.waits_for_pod() && now.instant.saturating_duration_since(model.asked_at.max(since)) >= limit;
+        let models = self.simulations.values().flat_map(|simulation| simulation.models.values());
+        let overdue: Vec<(Arc<NewPod>, Creation)> =
+            models.filter(is_overdue).map(|model| (model.pod.clone(), model.creation.clone())).collect();
         // Where the API itself is away there is nobody to ask; a pod that is there after all is stopped when it shows.
-        let can_ask = self.api.listed && self.api.away_since.is_none();
-        for pod in overdue {
-            if can_ask {
-                if let Some(model) = self.model_of_mut(&pod) {
-                    model.creation = Creation::Refused(verdict.clone());
+        let can_ask = self.api.lists > 0 && self.api.away_since.is_none();
+        for (pod, creation) in overdue {
+            match creation {
+                Creation::Refused(verdict) if !can_ask => self.conclude(&pod.simulation, &pod.model, verdict),
+                Creation::Refused(_) => {}
+                Creation::Due if can_ask => {
+                    if let Some(model) = self.model_of_mut(&pod) {
+                        model.creation = Creation::Refused(verdict(refusal));
+                    }
+                    self.ask(&pod);
                 }
-                self.ask(&pod);
-            } else {
-                self.conclude(&pod.simulation, &pod.model, verdict.clone());
+                Creation::Due | Creation::NameTaken | Creation::WaitsForName | Creation::Done => {
+                    self.conclude(&pod.simulation, &pod.model, verdict(refusal));
+                }
             }
         }
     }
 
+    /// Who has the name of a pod that could not be created?
     fn ask(&mut self, pod: &NewPod) {
-        let call = PodCall::Get { name: pod.name.clone(), simulation: pod.simulation.clone(), model: pod.model.clone() };
-        self.calls.push(call, 0);
+        let question = Question { name: pod.name.clone(), simulation: pod.simulation.clone(), model: pod.model.clone(), uid: None };
+        self.calls.push(PodCall::Get(question), 0);
     }
 
-    pub(super) fn on_got(
-        &mut self,
-        name: PodName,
-        id: SimulationId,
-        model_id: ModelId,
-        attempt: u32,
-        result: Result<Answer, Error>,
-        now: Now,
-    ) {
-        match result {
+    /// What was believed when it was asked is still believed: else the answer is to another question.
+    fn is_open(&self, question: &Question) -> bool {
+        let model = self.model(&question.simulation, &question.model);
+        model.is_some_and(|model| model.verdict.is_none() && model.uid == question.uid)
+    }
+
+    pub(super) fn on_got(&mut self, question: Question, attempt: u32, result: Result<Answer, Error>, now: Now) {
+        if !self.is_open(&question) {
+            return;
+        }
+        let Question { name, simulation: id, model: model_id, uid } = question.clone();
+        let Some(model) = self.model(&id, &model_id) else { return };
+        let (creation, asked_at) = (model.creation.clone(), model.asked_at);
+        let error = match result {
             Ok(Answer::Pod(pod)) => {
-                self.observe(&pod, now);
                 self.judge_name(&name, &id, &model_id, &pod, now);
+                return self.observe(&pod, now);
             }
-            Ok(Answer::Log(_) | Answer::Done) => {}
-            Err(error) if error.is_not_found() => self.on_name_is_free(&name, &id, &model_id),
-            Err(error) => {
-                let refused = match self.model_mut(&id, &model_id).map(|model| &model.creation) {
-                    Some(Creation::Refused(verdict)) => Some(verdict.clone()),
-                    _ => None,
-                };
-                match refused {
-                    Some(verdict) => self.conclude(&id, &model_id, verdict),
-                    None => self.call_again(PodCall::Get { name, simulation: id, model: model_id }, attempt, &error, now),
-                }
-            }
-        }
-    }
-
-    /// Nobody has the name: our pod is gone, or was never there.
-    fn on_name_is_free(&mut self, name: &PodName, id: &SimulationId, model_id: &ModelId) {
-        let Some(model) = self.model_mut(id, model_id) else { return };
-        match (&model.uid, &model.creation) {
-            (Some(_), _) => {
-                let verdict = Verdict::failed_without_code("PodDeleted", "the pod was deleted, and not by this service");
-                self.on_vanished(name);
-                self.conclude(id, model_id, verdict);
-            }
-            (None, Creation::Refused(verdict)) => {
-                let verdict = verdict.clone();
-                self.conclude(id, model_id, verdict);
-            }
-            (None, _) => {
-                model.creation = Creation::WaitsForName;
-                self.create_when_name_is_free(id, model_id);
-            }
-        }
-    }
-
-    /// Rows 2 to 4, and 48: somebody has the name of this model's pod, and it was seen.
-    fn judge_name(&mut self, name: &PodName, id: &SimulationId, model_id: &ModelId, pod: &Pod, now: Now) {
-        let server_time = self.server_time(now);
-        let is_replaced = self.pods.get(name).is_some_and(|known| known.replaced);
-        let goes = pod.metadata.deletion_timestamp.map(|at| at.0);
-        let Some(model) = self.model_mut(id, model_id).filter(|model| model.verdict.is_none()) else { return };
-        let uid_there = Uid::new(&pod.metadata.uid).ok();
-        let taken = match &model.uid {
-            Some(ours) if Some(ours) == uid_there.as_ref() => {
-                model.creation = Creation::Done;
-                return;
-            }
-            Some(ours) => {
-                let message = format!("the pod was {ours}, and now one with uid {} has its name", pod.metadata.uid);
-                return self.conclude(id, model_id, Verdict::failed_without_code("PodReplaced", &message));
-            }
-            None => model.creation.clone(),
+            Ok(Answer::Done) => return,
+            Err(error) => error,
         };
-        let patience = goes.is_none_or(|at| server_time.seconds_since(at) < TERMINATING_LIMIT_SECONDS);
-        match taken {
-            Creation::Refused(verdict) => self.conclude(id, model_id, verdict),
-            _ if (goes.is_some() || is_replaced) && patience => {
-                let Some(model) = self.model_mut(id, model_id) else { return };
-                model.creation = Creation::WaitsForName;
-                let deadline = Deadline::NameIsFree { simulation: id.clone(), model: model_id.clone() };
-                self.deadlines.set(now.instant + TERMINATING_POLL, deadline);
+        let is_refused = !matches!(refusal(&error).remedy, Remedy::HoldAll(_) | Remedy::Again(_));
+        match (uid, creation) {
+            (Some(uid), _) if error.is_not_found() => {
+                self.on_gone(&name, &uid);
+                let verdict = Verdict::failed_without_code("PodDeleted", "the pod was deleted, and not by this service");
+                self.conclude(&id, &model_id, verdict);
             }
-            _ => {
+            (None, Creation::Refused(verdict)) if error.is_not_found() || is_refused => self.conclude(&id, &model_id, verdict),
+            (None, Creation::NameTaken) if error.is_not_found() => {
+                self.wait_for_name(&id, &model_id, Duration::ZERO, now);
+            }
+            (None, Creation::NameTaken) if is_refused && now.instant.saturating_duration_since(asked_at) >= DENIED_LIMIT => {
+                let message = format!("a pod named {name} is there already, and cannot be read: {error}");
+                self.conclude(&id, &model_id, Verdict::failed_without_code("NameConflict", &message));
+            }
+            _ => self.call_again(PodCall::Get(question), attempt, &error, now),
+        }
+    }
+
+    /// A pod with the name of this model's was seen. Is it the model's, does it go, or is it in the way?
+    fn judge_name(&mut self, name: &PodName, id: &SimulationId, model_id: &ModelId, pod: &Pod, now: Now) {
+        let Some(model) = self.model(id, model_id) else { return };
+        if let Some(ours) = &model.uid {
+            if ours.as_str() != pod.metadata.uid {
+                let message = format!("the pod was {ours}, and now one with uid {} has its name", pod.metadata.uid);
+                self.conclude(id, model_id, Verdict::failed_without_code("PodReplaced", &message));
+            }
+            return;
+        }
+        let goes_at = pod.metadata.deletion_timestamp.map(|at| at.0);
+        let is_replaced = self.pods.get(name).is_some_and(|known| known.replaced && known.uid.as_str() == pod.metadata.uid);
+        if self.is_made_for(pod, model) && !is_replaced && goes_at.is_none() {
+            return; // `observe` takes it
+        }
+        let is_patient = match goes_at {
+            Some(at) => self.server_time(now).seconds_since(at) < TERMINATING_LIMIT_SECONDS,
+            None => is_replaced && now.instant.saturating_duration_since(model.asked_at) < REPLACED_LIMIT,
+        };
+        match model.creation.clone() {
+            Creation::Refused(verdict) => self.conclude(id, model_id, verdict),
+            Creation::Due | Creation::NameTaken | Creation::WaitsForName | Creation::Done if is_patient => {
+                self.wait_for_name(id, model_id, TERMINATING_POLL, now);
+            }
+            Creation::Due | Creation::NameTaken | Creation::WaitsForName | Creation::Done => {
+                let state = if is_replaced || goes_at.is_some() { "there already, and does not go" } else { "there already" };
                 let labels = &pod.metadata.labels;
                 let whose = |label: &Option<String>| label.clone().unwrap_or_default();
-                let state = if goes.is_some() { "there already, and does not end" } else { "there already" };
                 let (model, simulation) = (whose(&labels.model_id), whose(&labels.simulation_id));
                 let message = format!("a pod named {name} is {state}, for model {model:?} of simulation {simulation:?}");
                 self.conclude(id, model_id, Verdict::failed_without_code("NameConflict", &message));
@@ -363,9 +358,17 @@ impl Orchestrator {
         (model.pod.deploy == pod.deploy).then_some(model)
     }
 
+    pub(super) fn model(&self, id: &SimulationId, model: &ModelId) -> Option<&Model> {
+        self.simulations.get(id)?.models.get(model)
+    }
+
     pub(super) fn model_mut(&mut self, id: &SimulationId, model: &ModelId) -> Option<&mut Model> {
         self.simulations.get_mut(id)?.models.get_mut(model)
     }
+}
+
+fn verdict(refusal: &Refusal) -> Verdict {
+    Verdict::failed_without_code(&refusal.reason.to_string(), &refusal.message)
 }
 
 fn named(models: &[ModelId]) -> String {

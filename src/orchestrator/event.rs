@@ -1,7 +1,6 @@
 //! What goes into the core, and what comes out: the table of contents of the service.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::clock::UnixTime;
 use crate::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId, TopicSegment, Uid};
@@ -13,6 +12,10 @@ pub enum Event {
     Broker(BrokerEvent),
     Pods(PodsEvent),
     Call(CallOutcome),
+    LogRead {
+        log: CrashLog,
+        result: Result<String, Error>,
+    },
     /// The deadline that `poll_timeout` named may have come.
     Timeout,
     /// We are to end: what is in flight is finished, nothing new begins.
@@ -38,8 +41,8 @@ pub enum BrokerEvent {
 
 #[derive(Clone, Debug)]
 pub enum PodsEvent {
-    /// Every pod of ours at one moment, which was not before `asked_at`.
-    Listed { pods: Vec<Pod>, asked_at: Instant },
+    /// Every pod of ours at one moment. What the watch showed before is older, what it shows next is newer.
+    Listed(Vec<Pod>),
     /// Added or modified.
     Changed(Box<Pod>),
     /// Gone, as it last was.
@@ -61,8 +64,6 @@ pub struct CallOutcome {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     Pod(Box<Pod>),
-    /// The last lines, safe to print.
-    Log(String),
     Done,
 }
 
@@ -74,7 +75,19 @@ pub enum Command {
         call: PodCall,
         attempt: u32,
     },
-    Log(log::Level, String),
+    /// Apart from the other calls: a long log would hold up a create.
+    ReadLog(CrashLog),
+    Say(log::Level, String),
+}
+
+/// The log of a model that failed, to be read and said.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CrashLog {
+    pub pod: PodName,
+    pub container: String,
+    /// "A.S.M crashed with status N": the pod may be forgotten by the time that its log is here.
+    pub crash: String,
+    pub attempt: u32,
 }
 
 /// Counts the messages of this process.
@@ -97,12 +110,7 @@ pub enum Body {
 #[derive(Clone, Debug, PartialEq)]
 pub enum PodCall {
     Create(Arc<NewPod>),
-    /// Asks by name what became of a model's pod, or who has its name.
-    Get {
-        name: PodName,
-        simulation: SimulationId,
-        model: ModelId,
-    },
+    Get(Question),
     /// Sets the label that says when the pod goes.
     SetDeleteBy {
         name: PodName,
@@ -118,29 +126,33 @@ pub enum PodCall {
         name: PodName,
         uid: Uid,
     },
-    ReadLog {
-        name: PodName,
-        container: String,
-    },
+}
+
+/// What became of a model's pod, or who has its name?
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    pub name: PodName,
+    pub simulation: SimulationId,
+    pub model: ModelId,
+    /// The pod that was believed to be there when it was asked.
+    pub uid: Option<Uid>,
 }
 
 impl PodCall {
     pub fn pod(&self) -> &PodName {
         match self {
             Self::Create(pod) => &pod.name,
-            Self::Get { name, .. }
-            | Self::SetDeleteBy { name, .. }
-            | Self::Stop { name, .. }
-            | Self::Delete { name, .. }
-            | Self::ReadLog { name, .. } => name,
+            Self::Get(question) => &question.name,
+            Self::SetDeleteBy { name, .. } | Self::Stop { name, .. } | Self::Delete { name, .. } => name,
         }
     }
 
-    /// Of the very pod that is meant, where the name alone is not enough.
+    /// Of the very pod that is meant, where there is one.
     pub fn uid(&self) -> Option<&Uid> {
         match self {
             Self::SetDeleteBy { uid, .. } | Self::Stop { uid, .. } | Self::Delete { uid, .. } => Some(uid),
-            Self::Create(_) | Self::Get { .. } | Self::ReadLog { .. } => None,
+            Self::Get(question) => question.uid.as_ref(),
+            Self::Create(_) => None,
         }
     }
 }

@@ -141,70 +141,62 @@ mod tests {
     }
 
     #[test]
-    fn each_row_of_the_table() {
+    fn each_status_says_how_the_model_ended() {
         let terminated = |code: i32, reason: &str| container(json!({"terminated": {"exitCode": code, "reason": reason, "message": "why"}}));
         let cases = [
+            ("the container runs", json!({"phase": "Running", "containerStatuses": container(json!({"running": {}}))}), Observation::Alive),
+            ("no status at all", json!({"phase": "Pending"}), Observation::Alive),
+            ("an empty state means waiting", json!({"phase": "Pending", "containerStatuses": container(json!({}))}), Observation::Alive),
             (
-                "26: the container runs",
-                json!({"phase": "Running", "containerStatuses": container(json!({"running": {}}))}),
-                Observation::Alive,
-            ),
-            ("15: no status at all", json!({"phase": "Pending"}), Observation::Alive),
-            (
-                "18: an empty state means waiting",
-                json!({"phase": "Pending", "containerStatuses": container(json!({}))}),
-                Observation::Alive,
-            ),
-            (
-                "29: exit 0 while the phase still says Running",
+                "exit 0 while the phase still says Running",
                 json!({"phase": "Running", "containerStatuses": terminated(0, "Completed")}),
                 ended(true, 0, "Success!"),
             ),
-            ("29: exit 0", json!({"phase": "Succeeded", "containerStatuses": terminated(0, "Completed")}), ended(true, 0, "Success!")),
-            ("30: exit 3", json!({"phase": "Failed", "containerStatuses": terminated(3, "Error")}), ended(false, 3, "Error")),
+            ("exit 0", json!({"phase": "Succeeded", "containerStatuses": terminated(0, "Completed")}), ended(true, 0, "Success!")),
+            ("exit 3", json!({"phase": "Failed", "containerStatuses": terminated(3, "Error")}), ended(false, 3, "Error")),
             (
-                "31: out of memory",
+                "out of memory",
                 json!({"phase": "Failed", "containerStatuses": terminated(137, "OOMKilled")}),
                 ended(false, 137, "OOMKilled: why"),
             ),
             (
-                "31: exit 0 although a child ran out of memory",
+                "exit 0 although a child ran out of memory",
                 json!({"phase": "Succeeded", "containerStatuses": terminated(0, "OOMKilled")}),
                 ended(true, 0, "Success, although a process of it was OOMKilled"),
             ),
             (
-                "32: the kubelet lost sight of the container",
+                "the kubelet lost sight of the container",
                 json!({"phase": "Running", "containerStatuses": terminated(137, "ContainerStatusUnknown")}),
                 Observation::Doubtful(Verdict::failed(137, "ContainerStatusUnknown", "why")),
             ),
             (
-                "32: and says that this is final",
+                "and says that this is final",
                 json!({"phase": "Failed", "containerStatuses": terminated(137, "ContainerStatusUnknown")}),
                 ended(false, 137, "ContainerStatusUnknown: why"),
             ),
             (
-                "33: the command is not there",
+                "the command is not there",
                 json!({"phase": "Failed", "containerStatuses": terminated(128, "StartError")}),
                 ended(false, 128, "StartError: why"),
             ),
             (
-                "34: evicted before a container was",
+                "evicted before a container was",
                 json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}),
                 ended(false, -1, "Evicted: low on memory"),
             ),
             (
-                "34: evicted, the container killed",
+                "evicted, the container killed",
                 json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory", "containerStatuses": terminated(137, "Error")}),
                 ended(false, 137, "Evicted: low on memory"),
             ),
             (
-                "34: evicted, the container ended with 0 when told to",
+                "evicted, the container ended with 0 when told to",
                 json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory", "containerStatuses": terminated(0, "Completed")}),
                 ended(false, -1, "Evicted: low on memory (container exit code 0)"),
             ),
-            ("39: failed, and nothing says why", json!({"phase": "Failed"}), ended(false, -1, "Failed without reason")),
-            ("41: succeeded, the container's status lost", json!({"phase": "Succeeded"}), ended(true, 0, "Succeeded")),
-            ("42: a phase that we do not know", json!({"phase": "Unknown"}), Observation::Alive),
+            ("failed, and nothing says why", json!({"phase": "Failed"}), ended(false, -1, "Failed without reason")),
+            ("succeeded, the container's status lost", json!({"phase": "Succeeded"}), ended(true, 0, "Succeeded")),
+            ("a phase that we do not know", json!({"phase": "Unknown"}), Observation::Alive),
         ];
         for (row, status, expected) in cases {
             assert_eq!(observe(&pod(status), Some("model:1")), expected, "{row}");
@@ -265,6 +257,6 @@ mod tests {
             {"name": "p", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}},
         ]}))
         .unwrap();
-        assert_eq!(observe(&meshed, None), ended(true, 0, "Success!"), "53: the sidecar keeps the pod running");
+        assert_eq!(observe(&meshed, None), ended(true, 0, "Success!"), "the sidecar keeps the pod running");
     }
 }

@@ -1,7 +1,8 @@
-//! What a failed create means, row by row: who stands in the way, and whether waiting helps. Pure.
+//! What a failed call means: what stands in the way, and whether waiting helps. Pure.
 //!
 //! Kubernetes has no codes for most of this; the texts are those of its admission plugins.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::pod_state::one_line;
@@ -16,11 +17,34 @@ const QUOTA_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Refusal {
-    /// A short name, as it stands in the log and in a verdict.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// One line, for a person.
     pub message: String,
     pub remedy: Remedy,
+}
+
+/// As it stands in the log and in a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    AlreadyExists,
+    ApiUnavailable,
+    ExceededQuota,
+    Forbidden,
+    InvalidPod,
+    NamespaceNotFound,
+    NamespaceTerminating,
+    PodAdmissionFailed,
+    QuotaRequiresResources,
+    ResourceQuotaConflict,
+    Throttled,
+    Unauthorized,
+    UnexpectedAnswer,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +67,7 @@ pub(super) struct Pause {
     pub cap: Duration,
     /// What the server asked for.
     pub at_least: Duration,
-    /// Counted from the request; none waits for ever.
+    /// How long the obstacle may last before those who wait behind it fail; none: for ever.
     pub limit: Option<Duration>,
 }
 
@@ -54,37 +78,38 @@ impl Pause {
     }
 }
 
-/// Rows 3 to 14 of the table.
 pub(super) fn refusal(error: &Error) -> Refusal {
     let (reason, remedy) = match error {
-        Error::Lost(_) | Error::Unreadable(_) => ("ApiUnavailable", Remedy::HoldAll(Pause::new(500, 30, UNAVAILABLE_LIMIT))),
+        Error::Lost(_) | Error::Unreadable(_) => (Reason::ApiUnavailable, Remedy::HoldAll(Pause::new(500, 30, UNAVAILABLE_LIMIT))),
         Error::Refused(status) => refused(status),
     };
     Refusal { reason, message: message(error), remedy }
 }
 
-fn refused(status: &Status) -> (&'static str, Remedy) {
+fn refused(status: &Status) -> (Reason, Remedy) {
     let says = |text: &str| status.message.contains(text);
     match status.code {
-        401 => ("Unauthorized", Remedy::HoldAll(Pause::new(500, 30, DENIED_LIMIT))),
-        403 if says("exceeded quota") => ("ExceededQuota", Remedy::HoldCreates(Pause::new(1000, 60, QUOTA_LIMIT))),
-        403 if says("failed quota") => ("QuotaRequiresResources", Remedy::GiveUp),
-        403 if status.details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating") => ("NamespaceTerminating", Remedy::GiveUp),
-        403 if says("cannot create resource") => ("Forbidden", Remedy::HoldCreates(Pause::new(30_000, 30, DENIED_LIMIT))),
-        403 => ("PodAdmissionFailed", Remedy::GiveUp),
-        404 => ("NamespaceNotFound", Remedy::GiveUp),
-        409 if status.details.kind == "resourcequotas" => ("ResourceQuotaConflict", Remedy::Again(Duration::from_secs(1))),
-        409 => ("AlreadyExists", Remedy::AskWhoHasTheName),
-        400 if says("denied the request") => ("PodAdmissionFailed", Remedy::GiveUp),
-        400 | 413 | 422 => ("InvalidPod", Remedy::GiveUp),
-        500 if says("request is too large") || says("message larger than max") => ("InvalidPod", Remedy::GiveUp),
-        500 if says("failed calling webhook") => ("ApiUnavailable", Remedy::HoldCreates(Pause::new(500, 30, UNAVAILABLE_LIMIT))),
+        401 => (Reason::Unauthorized, Remedy::HoldAll(Pause::new(500, 30, DENIED_LIMIT))),
+        403 if says("exceeded quota") => (Reason::ExceededQuota, Remedy::HoldCreates(Pause::new(1000, 60, QUOTA_LIMIT))),
+        403 if says("failed quota") => (Reason::QuotaRequiresResources, Remedy::GiveUp),
+        403 if status.details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating") => {
+            (Reason::NamespaceTerminating, Remedy::GiveUp)
+        }
+        403 if says(" cannot ") && says(" resource ") => (Reason::Forbidden, Remedy::HoldCreates(Pause::new(30_000, 30, DENIED_LIMIT))),
+        403 => (Reason::PodAdmissionFailed, Remedy::GiveUp),
+        404 => (Reason::NamespaceNotFound, Remedy::GiveUp),
+        409 if status.details.kind == "resourcequotas" => (Reason::ResourceQuotaConflict, Remedy::Again(Duration::from_secs(1))),
+        409 => (Reason::AlreadyExists, Remedy::AskWhoHasTheName),
+        400 if says("denied the request") => (Reason::PodAdmissionFailed, Remedy::GiveUp),
+        400 | 413 | 422 => (Reason::InvalidPod, Remedy::GiveUp),
+        500 if says("request is too large") || says("message larger than max") => (Reason::InvalidPod, Remedy::GiveUp),
+        500 if says("failed calling webhook") => (Reason::ApiUnavailable, Remedy::HoldCreates(Pause::new(500, 30, UNAVAILABLE_LIMIT))),
         429 | 503 if status.retry_after.is_some() || status.code == 429 => {
             let at_least = status.retry_after.unwrap_or_default();
-            ("Throttled", Remedy::HoldAll(Pause { at_least, limit: None, ..Pause::new(1000, 60, UNAVAILABLE_LIMIT) }))
+            (Reason::Throttled, Remedy::HoldAll(Pause { at_least, limit: None, ..Pause::new(1000, 60, UNAVAILABLE_LIMIT) }))
         }
-        500.. => ("ApiUnavailable", Remedy::HoldAll(Pause::new(500, 30, UNAVAILABLE_LIMIT))),
-        _ => ("UnexpectedAnswer", Remedy::GiveUp),
+        500.. => (Reason::ApiUnavailable, Remedy::HoldAll(Pause::new(500, 30, UNAVAILABLE_LIMIT))),
+        _ => (Reason::UnexpectedAnswer, Remedy::GiveUp),
     }
 }
 
@@ -111,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn each_row_of_the_table() {
+    fn each_answer_has_its_reason_and_its_remedy() {
         let namespace_gone = Status {
             details: Details { causes: vec![Cause { reason: "NamespaceTerminating".into(), ..Cause::default() }], ..Details::default() },
             ..status(403, "unable to create new content in namespace dots because it is being terminated")
@@ -120,8 +145,8 @@ mod tests {
         let throttled = Status { retry_after: Some(Duration::from_secs(7)), ..status(429, "too many requests") };
         let starting = Status { retry_after: Some(Duration::from_secs(1)), ..status(503, "starting") };
         let cases: Vec<(&str, Error, &str, &str)> = vec![
-            ("2 to 4: the name is taken", refused(status(409, "pods \"p\" already exists")), "AlreadyExists", "AskWhoHasTheName"),
-            ("5: two creates met at the quota", refused(quota_conflict), "ResourceQuotaConflict", "Again(1s)"),
+            ("the name is taken", refused(status(409, "pods \"p\" already exists")), "AlreadyExists", "AskWhoHasTheName"),
+            ("two creates met at the quota", refused(quota_conflict), "ResourceQuotaConflict", "Again(1s)"),
             (
                 "6: quota is used up",
                 refused(status(403, "pods \"p\" is forbidden: exceeded quota: q")),
@@ -134,7 +159,7 @@ mod tests {
                 "QuotaRequiresResources",
                 "GiveUp",
             ),
-            ("8: pod security", refused(status(403, "violates PodSecurity \"restricted:latest\"")), "PodAdmissionFailed", "GiveUp"),
+            ("pod security", refused(status(403, "violates PodSecurity \"restricted:latest\"")), "PodAdmissionFailed", "GiveUp"),
             (
                 "8: a webhook says no",
                 refused(status(400, "admission webhook \"w\" denied the request: no")),
@@ -147,23 +172,29 @@ mod tests {
                 "Forbidden",
                 "HoldCreates, at most 120s",
             ),
-            ("10: the namespace goes", refused(namespace_gone), "NamespaceTerminating", "GiveUp"),
-            ("10: no such namespace", refused(status(404, "namespaces \"x\" not found")), "NamespaceNotFound", "GiveUp"),
-            ("11: a bad field", refused(status(422, "Pod \"p\" is invalid")), "InvalidPod", "GiveUp"),
-            ("11: too large for the API server", refused(status(413, "too large")), "InvalidPod", "GiveUp"),
-            ("11: too large for etcd", refused(status(500, "etcdserver: request is too large")), "InvalidPod", "GiveUp"),
-            ("12: the token has expired", refused(status(401, "Unauthorized")), "Unauthorized", "HoldAll, at most 120s"),
-            ("13: too many requests", refused(throttled), "Throttled", "HoldAll, at least 7s"),
-            ("13: 503 that says when", refused(starting), "Throttled", "HoldAll, at least 1s"),
-            ("14: 503 that does not", refused(status(503, "no")), "ApiUnavailable", "HoldAll, at most 300s"),
-            ("14: a webhook is away", refused(status(500, "failed calling webhook \"w\"")), "ApiUnavailable", "HoldCreates, at most 300s"),
-            ("14: no answer", Error::Lost("timed out".into()), "ApiUnavailable", "HoldAll, at most 300s"),
-            ("14: half an answer", Error::Unreadable("EOF".into()), "ApiUnavailable", "HoldAll, at most 300s"),
+            (
+                "the Role lacks it for a list",
+                refused(status(403, "User \"u\" cannot list resource \"pods\"")),
+                "Forbidden",
+                "HoldCreates, at most 120s",
+            ),
+            ("the namespace goes", refused(namespace_gone), "NamespaceTerminating", "GiveUp"),
+            ("no such namespace", refused(status(404, "namespaces \"x\" not found")), "NamespaceNotFound", "GiveUp"),
+            ("a bad field", refused(status(422, "Pod \"p\" is invalid")), "InvalidPod", "GiveUp"),
+            ("too large for the API server", refused(status(413, "too large")), "InvalidPod", "GiveUp"),
+            ("too large for etcd", refused(status(500, "etcdserver: request is too large")), "InvalidPod", "GiveUp"),
+            ("the token has expired", refused(status(401, "Unauthorized")), "Unauthorized", "HoldAll, at most 120s"),
+            ("too many requests", refused(throttled), "Throttled", "HoldAll, at least 7s"),
+            ("503 that says when", refused(starting), "Throttled", "HoldAll, at least 1s"),
+            ("503 that does not", refused(status(503, "no")), "ApiUnavailable", "HoldAll, at most 300s"),
+            ("a webhook is away", refused(status(500, "failed calling webhook \"w\"")), "ApiUnavailable", "HoldCreates, at most 300s"),
+            ("no answer", Error::Lost("timed out".into()), "ApiUnavailable", "HoldAll, at most 300s"),
+            ("half an answer", Error::Unreadable("EOF".into()), "ApiUnavailable", "HoldAll, at most 300s"),
             ("a redirect", refused(status(302, "")), "UnexpectedAnswer", "GiveUp"),
         ];
         for (row, error, reason, remedy) in cases {
             let refusal = refusal(&error);
-            assert_eq!((refusal.reason, in_words(&refusal.remedy).as_str()), (reason, remedy), "{row}");
+            assert_eq!((refusal.reason.to_string().as_str(), in_words(&refusal.remedy).as_str()), (reason, remedy), "{row}");
         }
     }
 

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use super::deadline::Deadline;
-use super::event::{Answer, Body, PodCall};
-use super::pod_state::{self, Observation, Verdict};
+use super::event::{Answer, Body, PodCall, Question};
+use super::pod_state::{self, Observation};
 use super::refusal::{Remedy, refusal};
-use super::simulation::{Creation, Model, Run};
+use super::simulation::{Creation, Model, Run, Simulation};
 use super::{DOUBT, Orchestrator};
 use crate::clock::{Now, UnixTime};
 use crate::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorName, Uid};
@@ -40,14 +40,14 @@ pub(super) struct KnownPod {
     /// It has a node, so that a kubelet looks after it.
     bound: bool,
     pub delete_by: Option<UnixTime>,
-    /// A list that was asked for before says nothing of it.
-    pub known_since: Instant,
     /// It goes first, as its simulation runs anew.
     pub replaced: bool,
-    /// "A.S.M crashed with status N", while its log is awaited.
-    pub crashed: Option<String>,
+    /// The log of its model is being read.
+    pub log_awaited: bool,
+    /// The API server says that it is not there; the watch, which may be behind, has not said so yet.
+    pub gone: bool,
     /// That it cannot be changed was said.
-    trouble_told: bool,
+    trouble_said: bool,
     /// Each is asked once, and again where it failed.
     stop_asked: bool,
     delete_by_asked: bool,
@@ -68,6 +68,8 @@ enum Next {
 pub(super) struct Ended {
     pub run: Run,
     pub deploys: BTreeSet<DeployId>,
+    /// Models whose create was given up. It may work after all.
+    given_up: BTreeSet<ModelId>,
     /// The broker has acknowledged the announcement of the end.
     pub told: bool,
     /// When the end was announced.
@@ -84,7 +86,9 @@ impl Orchestrator {
         let Some(simulation) = self.simulations.remove(&id) else { return };
         // From the announcement on, not from the container's end: a kubelet may be late to tell, and its clock wrong.
         let delete_by = self.server_time(now).plus_seconds(simulation.keep_logs_hours * 3600.0);
-        let ended = Ended { run: simulation.run, deploys: simulation.deploys, told: false, at: now.instant, delete_by };
+        let given_up = simulation.models.iter().filter(|(_, model)| model.was_given_up()).map(|(id, _)| id.clone()).collect();
+        let Simulation { run, deploys, .. } = simulation;
+        let ended = Ended { run, deploys, given_up, told: false, at: now.instant, delete_by };
         self.deadlines.set(now.instant + END_REMEMBERED, Deadline::EndIsForgotten(id.clone()));
         self.ended.insert(id, ended);
     }
@@ -117,18 +121,17 @@ impl Orchestrator {
         self.touched_pods.extend(names);
     }
 
-    pub(super) fn on_listed(&mut self, pods: Vec<Pod>, asked_at: Instant, now: Now) {
-        let listed: BTreeSet<String> = pods.iter().map(|pod| pod.metadata.name.clone()).collect();
-        let first = !std::mem::replace(&mut self.api.listed, true);
+    pub(super) fn on_listed(&mut self, pods: &[Pod], now: Now) {
+        self.api.lists += 1;
         for pod in pods {
-            self.observe(&pod, now);
+            self.observe(pod, now);
         }
-        let missing = |known: &&KnownPod| !listed.contains(known.name.as_str()) && known.known_since < asked_at;
-        let missing: Vec<PodName> = self.pods.values().filter(missing).map(|known| known.name.clone()).collect();
+        let listed: BTreeSet<&str> = pods.iter().map(|pod| pod.metadata.name.as_str()).collect();
+        let missing: Vec<PodName> = self.pods.keys().filter(|name| !listed.contains(name.as_str())).cloned().collect();
         for name in missing {
             self.on_missing(&name);
         }
-        if first {
+        if self.api.lists == 1 {
             self.calls.open();
             self.say_what_is_left();
             let running: Vec<SimulationId> = self.simulations.keys().cloned().collect();
@@ -153,21 +156,29 @@ impl Orchestrator {
 
     /// The cluster showed a pod: what it says of itself and of its model.
     pub(super) fn observe(&mut self, pod: &Pod, now: Now) {
-        let Some(mut seen) = KnownPod::read(pod, &self.simulator, now.instant) else {
+        let Some(mut seen) = KnownPod::read(pod, &self.simulator) else {
             return self.say(Level::Debug, format!("Pod {} is not ours: left alone.", pod.metadata.name));
         };
-        match self.pods.remove(&seen.name) {
-            Some(before) if before.uid == seen.uid => seen.keep(before),
-            Some(before) => self.on_replaced(&before, &seen.uid),
-            None => self.say_if_delete_by_is_unreadable(pod),
+        match self.pods.get(&seen.name) {
+            Some(before) if before.uid != seen.uid && self.is_run_by(&before.simulation, &before.model, &before.uid) => {
+                // A watch that is behind may still show the pod before ours. Who is there now is asked by name.
+                return self.on_missing(&seen.name.clone());
+            }
+            Some(_) => {}
+            None => self.say_what_is_odd(pod, &seen),
         }
         let image = self.model_with_pod(&seen).map(|model| model.pod.image.clone());
         let observation = pod_state::observe(pod, image.as_deref());
         seen.container = pod_state::model_container(pod, image.as_deref()).to_owned();
         seen.ended = matches!(observation, Observation::Ended(_));
+        if let Some(before) = self.pods.remove(&seen.name).filter(|before| before.uid == seen.uid) {
+            seen.keep(before);
+        }
         let (name, id, model, uid) = (seen.name.clone(), seen.simulation.clone(), seen.model.clone(), seen.uid.clone());
-        let may_be_taken = !seen.replaced && pod.metadata.deletion_timestamp.is_none();
-        let is_its_pod = self.model_with_pod(&seen).is_some_and(|model| model.uid.as_ref().map_or(may_be_taken, |ours| *ours == uid));
+        let is_its_pod = self.model_with_pod(&seen).is_some_and(|model| match &model.uid {
+            Some(ours) => *ours == uid,
+            None => self.is_made_for(pod, model) && !seen.replaced && !seen.gone && pod.metadata.deletion_timestamp.is_none(),
+        });
         self.pods.insert(name.clone(), seen);
         self.touched_pods.insert(name.clone());
         if is_its_pod {
@@ -176,9 +187,17 @@ impl Orchestrator {
         }
     }
 
+    /// It has our mark and this model's request, and no run of it was announced as ended.
+    pub(super) fn is_made_for(&self, pod: &Pod, model: &Model) -> bool {
+        let metadata = &pod.metadata;
+        metadata.labels.mark.as_deref() == Some(self.simulator.as_str())
+            && metadata.annotations.deploy.as_deref() == Some(model.pod.deploy.as_str())
+            && metadata.labels.delete_by_datetime.is_none()
+    }
+
     /// From here on this very pod runs the model.
     fn take_pod(&mut self, name: &PodName, id: &SimulationId, model_id: &ModelId, uid: &Uid) {
-        let Some(model) = self.model_mut(id, model_id).filter(|model| model.uid.is_none()) else { return };
+        let Some(model) = self.model_mut(id, model_id).filter(|model| model.waits_for_pod()) else { return };
         model.uid = Some(uid.clone());
         if matches!(model.creation, Creation::NameTaken | Creation::Refused(_) | Creation::WaitsForName) {
             model.creation = Creation::Done;
@@ -189,7 +208,10 @@ impl Orchestrator {
     fn observe_model(&mut self, id: &SimulationId, model_id: &ModelId, uid: Uid, observation: Observation, now: Now) {
         let Some(model) = self.model_mut(id, model_id) else { return };
         match observation {
-            Observation::Alive => model.doubt = None,
+            Observation::Alive => {
+                model.doubt = None;
+                self.deadlines.cancel(&Deadline::DoubtIsOver { simulation: id.clone(), model: model_id.clone(), uid });
+            }
             Observation::Ended(verdict) => self.conclude(id, model_id, verdict),
             Observation::Doubtful(verdict) => {
                 if model.verdict.is_none() && model.doubt.replace(verdict).is_none() {
@@ -200,24 +222,28 @@ impl Orchestrator {
         }
     }
 
-    fn say_if_delete_by_is_unreadable(&mut self, pod: &Pod) {
+    /// At the first sight of a pod.
+    fn say_what_is_odd(&mut self, pod: &Pod, seen: &KnownPod) {
+        let name = &seen.name;
         if let Some(text) = &pod.metadata.labels.delete_by_datetime
-            && parse_delete_by(text).is_none()
+            && seen.delete_by.is_none()
         {
-            self.say(
-                Level::Warn,
-                format!("Pod {} has delete_by_datetime {text:?}, which is not Unix seconds: it is left alone.", pod.metadata.name),
-            );
+            self.say(Level::Warn, format!("Pod {name} has delete_by_datetime {text:?}, which is not Unix seconds: it is left alone."));
+        }
+        let is_of_other_request = |simulation: &Simulation| seen.deploy.as_ref().is_none_or(|deploy| !simulation.deploys.contains(deploy));
+        if self.api.lists > 0 && self.simulations.get(&seen.simulation).is_some_and(is_of_other_request) {
+            self.say(Level::Warn, format!("Pod {name} is of an earlier run of simulation {}: it is left alone.", seen.simulation));
         }
     }
 
     /// The watch says that it is gone; the event holds its last status.
-    pub(super) fn on_deleted(&mut self, pod: &Pod, now: Now) {
-        let Some(seen) = KnownPod::read(pod, &self.simulator, now.instant) else { return };
+    pub(super) fn on_deleted(&mut self, pod: &Pod) {
+        let Some(seen) = KnownPod::read(pod, &self.simulator) else { return };
         if self.pods.get(&seen.name).is_none_or(|known| known.uid != seen.uid) {
             return;
         }
-        let image = self.model_with_pod(&seen).filter(|model| model.uid.as_ref() == Some(&seen.uid)).map(|model| model.pod.image.clone());
+        let model = self.model_with_pod(&seen).filter(|model| model.uid.as_ref() == Some(&seen.uid));
+        let image = model.map(|model| model.pod.image.clone());
         match pod_state::observe(pod, image.as_deref()) {
             Observation::Ended(verdict) if image.is_some() => {
                 self.on_vanished(&seen.name);
@@ -228,11 +254,11 @@ impl Orchestrator {
     }
 
     /// It is not there: of a model that runs that is asked for by name before it counts.
-    fn on_missing(&mut self, name: &PodName) {
+    pub(super) fn on_missing(&mut self, name: &PodName) {
         let Some(known) = self.pods.get(name) else { return };
         let (simulation, model, uid) = (known.simulation.clone(), known.model.clone(), known.uid.clone());
         if self.is_run_by(&simulation, &model, &uid) {
-            self.calls.push(PodCall::Get { name: name.clone(), simulation, model }, 0);
+            self.calls.push(PodCall::Get(Question { name: name.clone(), simulation, model, uid: Some(uid) }), 0);
         } else {
             self.on_vanished(name);
         }
@@ -247,11 +273,12 @@ impl Orchestrator {
         self.create_when_name_is_free(&known.simulation, &known.model);
     }
 
-    fn on_replaced(&mut self, known: &KnownPod, uid: &Uid) {
-        if self.is_run_by(&known.simulation, &known.model, &known.uid) {
-            let message = format!("the pod was {}, and now one with uid {uid} has its name", known.uid);
-            self.conclude(&known.simulation, &known.model, Verdict::failed_without_code("PodReplaced", &message));
-        }
+    /// The API server says that it is not there: its name is free, and whatever the watch still shows of it is old.
+    pub(super) fn on_gone(&mut self, name: &PodName, uid: &Uid) {
+        let Some(known) = self.pods.get_mut(name).filter(|known| known.uid == *uid) else { return };
+        known.gone = true;
+        let (simulation, model) = (known.simulation.clone(), known.model.clone());
+        self.create_when_name_is_free(&simulation, &model);
     }
 
     /// This pod runs this model, which has not ended.
@@ -293,11 +320,12 @@ impl Orchestrator {
     }
 
     fn next_for(&self, known: &KnownPod, server_time: UnixTime) -> Next {
-        let ended = self.ended.get(&known.simulation);
-        let is_told = ended.is_none_or(|ended| ended.told);
-        if known.replaced || (self.has_outlived_its_model(known) && !known.bound) {
+        let is_told = self.ended.get(&known.simulation).is_none_or(|ended| ended.told);
+        if known.gone {
+            Next::Nothing
+        } else if known.replaced || (self.is_of_model_given_up(known) && !known.bound) {
             Next::Delete
-        } else if self.has_outlived_its_model(known) && !known.stop_asked {
+        } else if self.is_of_model_given_up(known) && !known.stop_asked {
             Next::Stop
         } else if self.simulations.contains_key(&known.simulation) || !is_told {
             Next::Nothing
@@ -309,60 +337,57 @@ impl Orchestrator {
                 false => Next::Nothing,
             }
         } else {
-            let of_this_run = ended.filter(|ended| known.deploy.as_ref().is_some_and(|deploy| ended.deploys.contains(deploy)));
-            match of_this_run {
-                Some(ended) if known.crashed.is_none() && !known.delete_by_asked => Next::SetDeleteBy(ended.delete_by),
+            match self.ended_run_of(known) {
+                Some(ended) if !known.log_awaited && !known.delete_by_asked => Next::SetDeleteBy(ended.delete_by),
                 _ => Next::Nothing,
             }
         }
     }
 
-    /// Its model has ended without it: a create that was given up and worked after all.
-    fn has_outlived_its_model(&self, known: &KnownPod) -> bool {
-        let of_ended_run = || {
-            let ended = self.ended.get(&known.simulation);
-            ended.is_some_and(|ended| known.deploy.as_ref().is_some_and(|deploy| ended.deploys.contains(deploy)))
-        };
-        !known.ended && (self.model_with_pod(known).is_some_and(|model| model.verdict.is_some()) || of_ended_run())
+    /// Its model was given up before it appeared: its create worked after all.
+    fn is_of_model_given_up(&self, known: &KnownPod) -> bool {
+        let of_running = self.model_with_pod(known).is_some_and(Model::was_given_up);
+        let of_ended = self.ended_run_of(known).is_some_and(|ended| ended.given_up.contains(&known.model));
+        !known.ended && (of_running || of_ended)
+    }
+
+    /// The run that asked for it, where its end was announced.
+    fn ended_run_of(&self, known: &KnownPod) -> Option<&Ended> {
+        let deploy = known.deploy.as_ref()?;
+        self.ended.get(&known.simulation).filter(|ended| ended.deploys.contains(deploy))
     }
 
     pub(super) fn on_changed(&mut self, call: &PodCall, result: Result<Answer, Error>, now: Now) {
         let Err(error) = result else { return };
         // Meanwhile another pod may have the name: of that one nothing was asked.
         let Some(known) = self.pods.get_mut(call.pod()).filter(|known| call.uid() == Some(&known.uid)) else { return };
-        let (name, told) = (known.name.clone(), std::mem::replace(&mut known.trouble_told, true));
-        if error.is_not_found() {
-            return self.on_vanished(&name);
-        }
-        self.decide_again(call);
-        match refusal(&error).remedy {
-            Remedy::HoldAll(_) | Remedy::HoldCreates(_) => {}
-            Remedy::AskWhoHasTheName | Remedy::Again(_) | Remedy::GiveUp => {
-                self.touched_pods.remove(&name);
-                self.deadlines.set(now.instant + REFUSED_CHANGE_AGAIN, Deadline::PodIsDue(name.clone()));
-                if !told {
-                    self.say(Level::Error, format!("Pod {name} cannot be changed or deleted: {error}. Trying again."));
-                }
+        let (name, uid) = (known.name.clone(), known.uid.clone());
+        known.forget_asking(call);
+        if error.is_not_found() || error.is_conflict() {
+            self.on_gone(&name, &uid);
+        } else if let Remedy::HoldAll(_) = refusal(&error).remedy {
+            self.touched_pods.insert(name);
+        } else {
+            let is_news = !std::mem::replace(&mut known.trouble_said, true);
+            self.deadlines.set(now.instant + REFUSED_CHANGE_AGAIN, Deadline::PodIsDue(name.clone()));
+            if is_news {
+                self.say(Level::Error, format!("Pod {name} cannot be changed or deleted: {error}. Trying again."));
             }
         }
     }
 
-    /// What was asked of a pod was not done: what is to be done is derived anew, as it may have changed.
+    /// What was decided on is not right any more: what is to be done is derived anew.
     pub(super) fn decide_again(&mut self, call: &PodCall) {
-        let Some(known) = self.pods.get_mut(call.pod()).filter(|known| call.uid() == Some(&known.uid)) else { return };
-        match call {
-            PodCall::SetDeleteBy { .. } => known.delete_by_asked = false,
-            PodCall::Stop { .. } => known.stop_asked = false,
-            PodCall::Delete { .. } => known.delete_asked = false,
-            PodCall::Create(_) | PodCall::Get { .. } | PodCall::ReadLog { .. } => return,
+        if let Some(known) = self.pods.get_mut(call.pod()).filter(|known| call.uid() == Some(&known.uid)) {
+            known.forget_asking(call);
+            self.touched_pods.insert(call.pod().clone());
         }
-        self.touched_pods.insert(call.pod().clone());
     }
 }
 
 impl KnownPod {
     /// Nothing where the pod lacks our mark or one of our labels: it is not ours, whatever the rest says.
-    fn read(pod: &Pod, mark: &SimulatorName, now: Instant) -> Option<Self> {
+    fn read(pod: &Pod, mark: &SimulatorName) -> Option<Self> {
         let metadata = &pod.metadata;
         metadata.labels.mark.as_deref().filter(|value| *value == mark.as_str())?;
         Some(Self {
@@ -375,22 +400,34 @@ impl KnownPod {
             ended: false,
             bound: !pod.spec.node_name.is_empty(),
             delete_by: metadata.labels.delete_by_datetime.as_deref().and_then(parse_delete_by),
-            known_since: now,
             replaced: false,
-            crashed: None,
-            trouble_told: false,
+            log_awaited: false,
+            gone: false,
+            trouble_said: false,
             stop_asked: false,
             delete_by_asked: false,
             delete_asked: false,
         })
     }
 
-    /// What the cluster does not tell.
+    /// It was not done.
+    fn forget_asking(&mut self, call: &PodCall) {
+        match call {
+            PodCall::SetDeleteBy { .. } => self.delete_by_asked = false,
+            PodCall::Stop { .. } => self.stop_asked = false,
+            PodCall::Delete { .. } => self.delete_asked = false,
+            PodCall::Create(_) | PodCall::Get(_) => {}
+        }
+    }
+
+    /// What the cluster does not tell, or told before: an answer to a call may be older than what the watch said.
     fn keep(&mut self, before: Self) {
-        self.known_since = before.known_since;
         self.replaced = before.replaced;
-        self.crashed = before.crashed;
-        self.trouble_told = before.trouble_told;
+        self.ended |= before.ended;
+        self.bound |= before.bound;
+        self.log_awaited = before.log_awaited;
+        self.gone = before.gone;
+        self.trouble_said = before.trouble_said;
         self.stop_asked = before.stop_asked;
         self.delete_by_asked = before.delete_by_asked;
         self.delete_asked = before.delete_asked;

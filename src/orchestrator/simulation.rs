@@ -30,6 +30,8 @@ pub(super) struct Model {
     /// When it was asked for: what stands in the way of its create has its time from then.
     pub asked_at: Instant,
     pub creation: Creation,
+    /// How many lists there had been when its create went out.
+    pub lists_before: u64,
     pub ready: bool,
     /// The pod that runs it, once one is known.
     pub uid: Option<Uid>,
@@ -96,7 +98,17 @@ impl Simulation {
 
 impl Model {
     pub(super) fn new(pod: Arc<NewPod>, asked_at: Instant) -> Self {
-        Self { pod, asked_at, creation: Creation::Due, ready: false, uid: None, verdict: None, doubt: None }
+        Self { pod, asked_at, creation: Creation::Due, lists_before: 0, ready: false, uid: None, verdict: None, doubt: None }
+    }
+
+    /// It has no pod, and may yet get one.
+    pub(super) fn waits_for_pod(&self) -> bool {
+        self.uid.is_none() && self.verdict.is_none()
+    }
+
+    /// It has ended without ever having had a pod.
+    pub(super) fn was_given_up(&self) -> bool {
+        self.uid.is_none() && self.verdict.is_some()
     }
 
     /// The same image, variables and pod, whatever request they came with.

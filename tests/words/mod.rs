@@ -9,7 +9,7 @@ use mso::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId, TopicSegme
 use mso::kube::error::{Details, Error, Status};
 use mso::kube::pod::{Pod, Variable};
 use mso::orchestrator::Orchestrator;
-use mso::orchestrator::event::{Body, BrokerEvent, Command, DeployRequest, Event, ModelConfiguration, PodCall, PodsEvent};
+use mso::orchestrator::event::{Body, BrokerEvent, Command, DeployRequest, Event, ModelConfiguration, PodCall};
 use mso::secret::Secret;
 use serde_json::{Value, json};
 
@@ -42,10 +42,6 @@ pub fn deploy_event(request: DeployRequest) -> Event {
 pub fn ready_event(simulation: &str, model: &str) -> Event {
     let (simulation, model) = (SimulationId::new(simulation).unwrap(), ModelId::new(model).unwrap());
     Event::Broker(BrokerEvent::ReadyForProcessing { simulation, model })
-}
-
-pub fn listed_event(pods: Vec<Pod>, asked_at: Instant) -> Event {
-    Event::Pods(PodsEvent::Listed { pods, asked_at })
 }
 
 pub fn refused(code: u16, message: &str) -> Error {
@@ -90,7 +86,7 @@ pub fn drain(core: &mut Orchestrator) -> Vec<Command> {
 
 pub fn in_words(command: &Command) -> String {
     match command {
-        Command::Log(level, text) => format!("log {level}: {}", text.replace('\n', "\n           ")),
+        Command::Say(level, text) => format!("log {level}: {}", text.replace('\n', "\n           ")),
         Command::Publish(message) => match &message.body {
             Body::ModelsReady => format!("publish ModelsReady for {}", message.simulation),
             Body::AllModelsHaveTerminated => format!("publish AllModelsHaveTerminated for {}", message.simulation),
@@ -103,14 +99,17 @@ pub fn in_words(command: &Command) -> String {
             let again = if *attempt > 0 { format!(" (try {})", attempt + 1) } else { String::new() };
             match call {
                 PodCall::Create(pod) => format!("call create {}{again}", pod.name),
-                PodCall::Get { name, .. } => format!("call get {name}{again}"),
+                PodCall::Get(question) => format!("call get {}{again}", question.name),
                 PodCall::SetDeleteBy { name, uid, delete_by } => {
                     format!("call set delete_by of {name} ({uid}) to {:.0} s after the start{again}", delete_by.0 - START)
                 }
                 PodCall::Stop { name, uid } => format!("call stop {name} ({uid}){again}"),
                 PodCall::Delete { name, uid } => format!("call delete {name} ({uid}){again}"),
-                PodCall::ReadLog { name, container } => format!("call read log of {name}, container {container}{again}"),
             }
+        }
+        Command::ReadLog(log) => {
+            let again = if log.attempt > 0 { format!(" (try {})", log.attempt + 1) } else { String::new() };
+            format!("read log of {}, container {}{again}", log.pod, log.container)
         }
     }
 }

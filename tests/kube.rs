@@ -1,0 +1,640 @@
+//! The Kubernetes client and the threads on it: against a real API server, the one that `KUBECONFIG` names, where each test has a namespace of its own;
+//! and against a scripted one, for what a real one rarely does.
+//!
+//! `cargo test --test kube -- --include-ignored`
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, too")]
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+use mso::clock::UnixTime;
+use mso::config::{KubernetesSettings, PodSettings, Tls, Token};
+use mso::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId, SimulatorName, Uid};
+use mso::kube::error::Error;
+use mso::kube::pod::{NewPod, Pod, Variable};
+use mso::kube::{Client, WatchEvent};
+use mso::orchestrator::event::{Answer, CrashLog, Event, PodCall, PodsEvent, Question};
+use mso::secret::Secret;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
+
+const EVENT_TIME: Duration = Duration::from_secs(20);
+
+#[test]
+#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
+fn a_pod_is_created_seen_labelled_and_deleted() {
+    let namespace = Namespace::new("life");
+    let client = namespace.client();
+    let start = client.list_pods().unwrap();
+    assert!(start.pods.is_empty() && start.server_time.is_some());
+
+    let created = pod_of(client.call(&PodCall::Create(Arc::new(new_pod("m1")))));
+    assert_eq!(created.metadata.labels.mark.as_deref(), Some("test-so"));
+    assert_eq!(created.metadata.labels.model_id.as_deref(), Some("m1"));
+    assert_eq!(created.metadata.annotations.deploy.as_deref(), Some("0123456789abcdef"));
+    let again = client.call(&PodCall::Create(Arc::new(new_pod("m1")))).unwrap_err();
+    assert!(again.is_conflict() && again.to_string().contains("AlreadyExists"), "{again}");
+
+    assert_eq!(pod_of(client.call(&get("m1"))).metadata.uid, created.metadata.uid);
+    assert!(client.call(&get("m2")).unwrap_err().is_not_found());
+    let listed = client.list_pods().unwrap();
+    assert_eq!(listed.pods.iter().map(|pod| pod.metadata.uid.as_str()).collect::<Vec<_>>(), [created.metadata.uid.as_str()]);
+
+    let (name, uid) = (name("m1"), Uid::new(&created.metadata.uid).unwrap());
+    let delete_by = UnixTime(1657273230.082123);
+    let labelled = pod_of(client.call(&PodCall::SetDeleteBy { name: name.clone(), uid: uid.clone(), delete_by }));
+    assert_eq!(labelled.metadata.labels.delete_by_datetime.as_deref(), Some("1657273230.082123"));
+    assert_eq!(labelled.metadata.labels.model_id.as_deref(), Some("m1"), "the other labels stay");
+    pod_of(client.call(&PodCall::Stop { name: name.clone(), uid: uid.clone() }));
+    assert_eq!(namespace.kubectl(&["get", "pod", name.as_str(), "-o", "jsonpath={.spec.activeDeadlineSeconds}"]), "1");
+    assert_eq!(client.call(&PodCall::Delete { name: name.clone(), uid: uid.clone() }), Ok(Answer::Done));
+
+    let mut watch = client.watch_pods(&start.resource_version, 30).unwrap();
+    assert!(watch.server_time.is_some());
+    let Some(Ok(WatchEvent::Changed(added))) = watch.next() else { panic!("nothing was added") };
+    assert_eq!(added.metadata.uid, created.metadata.uid);
+    let mut labelled = false;
+    let last = watch.map(Result::unwrap).find_map(|event| match event {
+        WatchEvent::Changed(pod) => {
+            labelled |= pod.metadata.labels.delete_by_datetime.is_some();
+            None
+        }
+        WatchEvent::Deleted(pod) => Some(pod),
+        WatchEvent::Bookmark(_) => None,
+    });
+    assert!(labelled, "the watch shows the label");
+    assert_eq!(last.expect("the watch shows the end").metadata.uid, created.metadata.uid);
+    assert!(client.call(&PodCall::Delete { name, uid }).unwrap_err().is_not_found());
+}
+
+#[test]
+#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
+fn a_watch_ends_in_order_when_its_time_is_over() {
+    let namespace = Namespace::new("watch-time");
+    let client = namespace.client();
+    let version = client.list_pods().unwrap().resource_version;
+    let events: Vec<_> = client.watch_pods(&version, 2).unwrap().collect();
+    assert!(events.iter().all(|event| matches!(event, Ok(WatchEvent::Bookmark(_)))), "{events:?}");
+}
+
+#[test]
+#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
+fn another_pod_of_the_same_name_is_not_touched() {
+    let namespace = Namespace::new("uid");
+    let client = namespace.client();
+    pod_of(client.call(&PodCall::Create(Arc::new(new_pod("m1")))));
+    let (name, uid) = (name("m1"), Uid::new("00000000-0000-0000-0000-000000000000").unwrap());
+    let calls = [
+        PodCall::SetDeleteBy { name: name.clone(), uid: uid.clone(), delete_by: UnixTime(1.0) },
+        PodCall::Stop { name: name.clone(), uid: uid.clone() },
+        PodCall::Delete { name: name.clone(), uid },
+    ];
+    for call in calls {
+        let error = client.call(&call).unwrap_err();
+        assert!(error.is_conflict(), "{call:?}: {error}");
+    }
+    let pod: Value = serde_json::from_str(&namespace.kubectl(&["get", "pod", name.as_str(), "-o", "json"])).unwrap();
+    assert_eq!(pod["metadata"]["labels"]["delete_by_datetime"], Value::Null);
+    assert_eq!(pod["spec"]["activeDeadlineSeconds"], Value::Null);
+    assert_eq!(pod["metadata"]["deletionTimestamp"], Value::Null);
+}
+
+#[test]
+#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
+fn a_pod_that_is_refused_names_the_field() {
+    let namespace = Namespace::new("invalid");
+    let error = namespace.client().call(&PodCall::Create(Arc::new(NewPod { image: String::new(), ..new_pod("m1") }))).unwrap_err();
+    let Error::Refused(status) = error else { panic!("{error}") };
+    assert_eq!(status.code, 422);
+    assert!(status.details.causes.iter().any(|cause| cause.field == "spec.containers[0].image"), "{status:?}");
+}
+
+#[test]
+#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
+fn what_the_role_does_not_allow_is_forbidden() {
+    let namespace = Namespace::with_verbs("role", "get,list,watch");
+    let client = namespace.client();
+    assert!(client.list_pods().is_ok());
+    let error = client.call(&PodCall::Create(Arc::new(new_pod("m1")))).unwrap_err();
+    assert_eq!(error.code(), Some(403));
+    assert!(error.to_string().contains(r#"cannot create resource "pods""#), "{error}");
+}
+
+#[test]
+#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
+fn a_refused_token_is_replaced_by_the_files_new_one_at_once() {
+    let namespace = Namespace::new("token");
+    let fixed = KubernetesSettings { token: Token::Fixed(Secret::new("wrong")), ..namespace.settings() };
+    assert_eq!(client(&fixed).list_pods().unwrap_err().code(), Some(401));
+
+    let file = namespace.file("token", "wrong\n");
+    let client = client(&KubernetesSettings { token: Token::File(file.clone()), ..namespace.settings() });
+    assert_eq!(client.list_pods().unwrap_err().code(), Some(401));
+    let Token::Fixed(token) = namespace.settings().token else { unreachable!("the settings of a namespace have a token") };
+    std::fs::write(file, format!("{}\n", token.reveal())).unwrap();
+    let version = client.list_pods().unwrap().resource_version;
+    assert!(client.watch_pods(&version, 1).is_ok());
+}
+
+#[test]
+#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
+fn a_certificate_that_is_not_trusted_is_said_so() {
+    let namespace = Namespace::new("tls");
+    let file = namespace.file("another-ca.crt", ANOTHER_CA);
+    let verified = KubernetesSettings { tls: Tls::Verified(file), ..namespace.settings() };
+    let error = client(&verified).list_pods().unwrap_err();
+    assert!(matches!(error, Error::Lost(_)));
+    assert!(error.to_string().contains("certificate is not trusted") && error.to_string().contains("KUBERNETES_CA_FILE"), "{error}");
+    assert!(client(&KubernetesSettings { tls: Tls::Unverified, ..namespace.settings() }).list_pods().is_ok());
+}
+
+#[test]
+#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
+fn nobody_at_that_address_is_said_so() {
+    let namespace = Namespace::new("nobody");
+    let error =
+        |host: &str, port| client(&KubernetesSettings { host: host.to_owned(), port, ..namespace.settings() }).list_pods().unwrap_err();
+    let refused = error("127.0.0.1", 1).to_string();
+    assert!(refused.contains("https://127.0.0.1:1") && refused.to_lowercase().contains("refused"), "{refused}");
+    let unknown = error("no-such-host.invalid", 443);
+    assert!(matches!(&unknown, Error::Lost(why) if why.contains("no-such-host.invalid")), "{unknown}");
+}
+
+#[test]
+#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
+fn a_list_of_two_pages_is_complete_and_an_old_version_has_expired() {
+    let namespace = Namespace::new("pages");
+    let pod = |number: usize, mark: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": format!("p{number}"), "labels": {"mso.dots/simulator": mark}},
+            "spec": {"nodeSelector": {"mso.dots/no-such": "node"}, "containers": [{"name": "c", "image": "none"}]},
+        })
+    };
+    let mut pods: Vec<Value> = (0..501).map(|number| pod(number, "test-so")).collect();
+    pods.push(pod(501, "another-so"));
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": pods});
+    namespace.kubectl_with(&["create", "-f", "-"], &list.to_string());
+
+    let client = namespace.client();
+    let list = client.list_pods().unwrap();
+    let mut names: Vec<&str> = list.pods.iter().map(|pod| pod.metadata.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 501);
+    assert!(!names.contains(&"p501"), "a pod with another mark is not ours");
+
+    // 502 pods are more than the server keeps the past of, unless it has just begun.
+    let expired = match client.watch_pods("1", 5) {
+        Ok(mut watch) => watch.next().expect("an old version gives an error").unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(expired.is_expired(), "{expired}");
+}
+
+#[test]
+#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
+fn sixteen_threads_make_sixteen_connections() {
+    let namespace = Namespace::new("reuse");
+    // Each create is refused, so that nothing runs, and its answer is an error, whose body must be read as well.
+    namespace.kubectl(&["create", "quota", "none", "--hard=pods=0"]);
+    let wire = Wire::to(&namespace);
+    let client = client(&wire.settings(&namespace));
+    let round = Barrier::new(16);
+    thread::scope(|scope| {
+        for worker in 0..16 {
+            let (client, round) = (&client, &round);
+            scope.spawn(move || {
+                for number in 0..40 {
+                    // All connections are idle for a moment: none may be closed for that.
+                    round.wait();
+                    let error = client.call(&PodCall::Create(Arc::new(new_pod(&format!("m-{worker}-{number}"))))).unwrap_err();
+                    assert_eq!(error.code(), Some(403), "{error}");
+                }
+            });
+        }
+    });
+    let connections = wire.connections.load(Ordering::SeqCst);
+    assert!(connections <= 16, "{connections} connections");
+}
+
+#[test]
+#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
+fn a_watch_that_is_cut_goes_on_where_it_was() {
+    let namespace = Namespace::new("cut");
+    let wire = Wire::to(&namespace);
+    let watching = client(&wire.settings(&namespace));
+    let (sender, events) = crossbeam_channel::bounded(16);
+    let thread = thread::Builder::new().spawn(move || mso::pods::run(&watching, &sender)).unwrap();
+    assert!(matches!(next(&events), PodsEvent::ServerTime(_)));
+    assert!(matches!(next(&events), PodsEvent::Listed(pods) if pods.is_empty()));
+    assert!(matches!(next(&events), PodsEvent::ServerTime(_)), "the watch began");
+
+    let calling = namespace.client();
+    let first = pod_of(calling.call(&PodCall::Create(Arc::new(new_pod("m1")))));
+    assert!(matches!(next(&events), PodsEvent::Changed(pod) if pod.metadata.uid == first.metadata.uid));
+    wire.cut();
+    let second = pod_of(calling.call(&PodCall::Create(Arc::new(new_pod("m2")))));
+    let mut failures = 0;
+    loop {
+        match next(&events) {
+            PodsEvent::Changed(pod) if pod.metadata.uid == second.metadata.uid => break,
+            PodsEvent::Failed(error) => {
+                assert!(matches!(error, Error::Lost(_)), "{error}");
+                failures += 1;
+            }
+            PodsEvent::Listed(_) => panic!("no list is needed"),
+            _ => {}
+        }
+    }
+    assert_eq!(failures, 1);
+
+    drop(events);
+    pod_of(calling.call(&PodCall::Create(Arc::new(new_pod("m3")))));
+    thread.join().expect("the thread ends when nobody listens");
+}
+
+#[test]
+#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
+fn a_deployer_gives_back_each_call_with_its_outcome() {
+    let namespace = Namespace::new("deployer");
+    let client = namespace.client();
+    let (calls, to_do) = crossbeam_channel::unbounded();
+    let (sender, events) = crossbeam_channel::bounded(16);
+    calls.send((get("m1"), 7)).unwrap();
+    drop(calls);
+    mso::deployer::run(&client, &to_do, &sender);
+    let Ok(Event::Call(outcome)) = events.try_recv() else { panic!("no outcome") };
+    assert_eq!((outcome.call, outcome.attempt), (get("m1"), 7));
+    assert!(outcome.result.unwrap_err().is_not_found());
+
+    let (logs, to_read) = crossbeam_channel::unbounded();
+    let log = CrashLog { pod: name("m1"), container: "c".to_owned(), crash: "m1 crashed".to_owned(), attempt: 3 };
+    logs.send(log.clone()).unwrap();
+    drop(logs);
+    mso::deployer::read_logs(&client, &to_read, &sender);
+    let Ok(Event::LogRead { log: read, result }) = events.try_recv() else { panic!("no log") };
+    assert_eq!(read, log);
+    assert!(result.unwrap_err().is_not_found());
+}
+
+#[test]
+fn a_list_whose_later_pages_have_expired_is_asked_for_at_once() {
+    let page = |version: &str, next: &str, pod: &str| {
+        let metadata = json!({"resourceVersion": version, "continue": next});
+        answer("200 OK", &json!({"metadata": metadata, "items": [{"metadata": {"name": pod, "uid": pod}}]}).to_string())
+    };
+    let expired = answer("410 Gone", &json!({"kind": "Status", "reason": "Expired", "code": 410}).to_string());
+    let server = Script::of(vec![page("5", "more", "old"), expired, page("7", "", "new")]);
+    let list = client(&server.settings()).list_pods().unwrap();
+    assert_eq!(list.resource_version, "7");
+    assert_eq!(list.pods.iter().map(|pod| pod.metadata.name.as_str()).collect::<Vec<_>>(), ["new"]);
+    assert_eq!(list.server_time, Some(UnixTime(784111777.0)));
+    let selector = "GET /api/v1/namespaces/dots/pods?labelSelector=mso.dots%2Fsimulator%3Dtest-so";
+    assert_eq!(server.requests(), [format!("{selector}&limit=500"), format!("{selector}&limit=500&continue=more"), selector.to_owned()]);
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1, "the connection is used again");
+}
+
+#[test]
+fn what_a_proxy_refuses_is_kept_with_its_code_and_its_wait() {
+    let busy = answer("503 Service Unavailable\r\nRetry-After: 7", "<html>no upstream</html>");
+    let moved = answer("302 Found\r\nLocation: https://elsewhere/", "");
+    let cut = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"metadata\":".to_owned();
+    let server = Script::of(vec![busy, moved, answer("200 OK", "<html>please log in</html>"), answer("200 OK", "{}"), cut]);
+    let client = client(&server.settings());
+    let error = client.call(&get("m1")).unwrap_err();
+    assert_eq!((error.to_string().as_str(), error.retry_after()), ("503: <html>no upstream</html>", Some(Duration::from_secs(7))));
+    assert_eq!(client.call(&get("m1")).unwrap_err().code(), Some(302), "a redirect would take the token along");
+    for phrase in ["not JSON", "not a pod"] {
+        assert!(matches!(client.call(&get("m1")), Err(Error::Unreadable(_))), "{phrase}");
+    }
+    assert!(matches!(client.call(&get("m1")), Err(Error::Lost(_))), "cut off");
+}
+
+#[test]
+fn a_watch_goes_on_from_its_last_event_and_lists_again_where_it_cannot() {
+    let list = |version: &str| answer("200 OK", &json!({"metadata": {"resourceVersion": version}, "items": []}).to_string());
+    let bookmark = json!({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "6"}}}).to_string();
+    let unknown = json!({"type": "MOVED", "object": {}}).to_string();
+    let expired = json!({"type": "ERROR", "object": {"kind": "Status", "reason": "Expired", "code": 410}}).to_string();
+    let line = |line: &str| answer("200 OK", &format!("{line}\n"));
+    let server = Script::of(vec![list("5"), line(&bookmark), line(&unknown), list("8"), line(&expired), list("9")]);
+    let watching = client(&server.settings());
+    let (sender, events) = crossbeam_channel::bounded(16);
+    spawn(move || mso::pods::run(&watching, &sender));
+    let mut seen = Vec::new();
+    while seen.iter().filter(|&&event| event == "listed").count() < 3 {
+        match next(&events) {
+            PodsEvent::ServerTime(_) => {}
+            PodsEvent::Listed(_) => seen.push("listed"),
+            PodsEvent::Failed(Error::Unreadable(_)) => seen.push("failed"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(seen, ["listed", "failed", "listed", "listed"], "an old version is no failure");
+    let version = |request: &String| request.split_once("&resourceVersion=").map(|(_, rest)| rest.split('&').next().unwrap().to_owned());
+    let versions: Vec<_> = server.requests().iter().take(6).map(version).collect();
+    let watched = |version: &str| Some(version.to_owned());
+    assert_eq!(versions, [None, watched("5"), watched("6"), None, watched("8"), None]);
+}
+
+fn next(events: &Receiver<Event>) -> PodsEvent {
+    match events.recv_timeout(EVENT_TIME) {
+        Ok(Event::Pods(event)) => event,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn name(model: &str) -> PodName {
+    PodName::new(&format!("so-sim-{model}")).unwrap()
+}
+
+fn get(model: &str) -> PodCall {
+    let (simulation, id) = (SimulationId::new("sim").unwrap(), ModelId::new(model).unwrap());
+    PodCall::Get(Question { name: name(model), simulation, model: id, uid: None })
+}
+
+/// Its image is nowhere, so that it never runs.
+fn new_pod(model: &str) -> NewPod {
+    NewPod {
+        name: name(model),
+        simulator: SimulatorId::new("so").unwrap(),
+        simulation: SimulationId::new("sim").unwrap(),
+        model: ModelId::new(model).unwrap(),
+        deploy: DeployId::new("0123456789abcdef").unwrap(),
+        models: 1,
+        keep_logs_hours: 0.01,
+        image: "127.0.0.1:1/none:1".to_owned(),
+        variables: vec![Variable { name: "A".to_owned(), value: Secret::new("1") }],
+    }
+}
+
+#[track_caller]
+fn pod_of(result: Result<Answer, Error>) -> Pod {
+    match result {
+        Ok(Answer::Pod(pod)) => *pod,
+        other => panic!("no pod: {other:?}"),
+    }
+}
+
+fn client(settings: &KubernetesSettings) -> Client {
+    let simulator = SimulatorName::new("test-so").unwrap();
+    let pods = PodSettings { simulator, pull_secret: None, google_secret: None, aws_secret: None };
+    Client::new(settings, &pods, 16).unwrap()
+}
+
+/// A namespace with an account as ours is in the field, until it is dropped.
+struct Namespace {
+    name: String,
+    folder: PathBuf,
+    settings: KubernetesSettings,
+}
+
+impl Namespace {
+    fn new(test: &str) -> Self {
+        Self::with_verbs(test, "get,list,watch,create,patch,delete")
+    }
+
+    fn with_verbs(test: &str, verbs: &str) -> Self {
+        let name = format!("mso-kube-{test}-{}", std::process::id());
+        let folder = std::env::temp_dir().join(&name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let settings = settings(&name, &folder);
+        let mut namespace = Self { name, folder, settings };
+        kubectl(&["create", "namespace", &namespace.name], "");
+        namespace.kubectl(&["create", "serviceaccount", "mso"]);
+        namespace.kubectl(&["create", "role", "pods", &format!("--verb={verbs}"), "--resource=pods"]);
+        namespace.kubectl(&["create", "role", "logs", "--verb=get", "--resource=pods/log"]);
+        let account = format!("--serviceaccount={}:mso", namespace.name);
+        for role in ["pods", "logs"] {
+            namespace.kubectl(&["create", "rolebinding", role, &format!("--role={role}"), &account]);
+        }
+        namespace.settings.token = Token::Fixed(Secret::new(namespace.kubectl(&["create", "token", "mso"]).trim()));
+        namespace
+    }
+
+    fn settings(&self) -> KubernetesSettings {
+        self.settings.clone()
+    }
+
+    fn client(&self) -> Client {
+        client(&self.settings)
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> String {
+        self.kubectl_with(arguments, "")
+    }
+
+    fn kubectl_with(&self, arguments: &[&str], input: &str) -> String {
+        kubectl(&[&["--namespace", &self.name], arguments].concat(), input)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+        // A namespace that is only just made may answer the first time with a conflict.
+        let delete = || Command::new("kubectl").args(["delete", "namespace", &self.name, "--wait=false"]).output();
+        let _ = (0..3).any(|_| delete().is_ok_and(|output| output.status.success()));
+    }
+}
+
+/// Without a token.
+fn settings(namespace: &str, folder: &std::path::Path) -> KubernetesSettings {
+    let config: Value = serde_json::from_str(&kubectl(&["config", "view", "--minify", "--raw", "-o", "json"], "")).unwrap();
+    let cluster = &config["clusters"][0]["cluster"];
+    let server = cluster["server"].as_str().unwrap().trim_start_matches("https://").trim_end_matches('/');
+    let (host, port) = match server.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().unwrap()),
+        None => (server, 443),
+    };
+    let ca_file = match cluster["certificate-authority"].as_str() {
+        Some(file) => file.into(),
+        None => {
+            let encoded = cluster["certificate-authority-data"].as_str().unwrap();
+            let file = folder.join("ca.crt");
+            std::fs::write(&file, run(Command::new("base64").arg("-d"), encoded)).unwrap();
+            file
+        }
+    };
+    KubernetesSettings {
+        host: host.trim_matches(['[', ']']).to_owned(),
+        port,
+        token: Token::Fixed(Secret::new("none yet")),
+        tls: Tls::Verified(ca_file),
+        namespace: namespace.to_owned(),
+    }
+}
+
+fn kubectl(arguments: &[&str], input: &str) -> String {
+    run(Command::new("kubectl").args(arguments), input)
+}
+
+fn run(command: &mut Command, input: &str) -> String {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A stretch of wire to the API server that counts connections and can be cut.
+struct Wire {
+    port: u16,
+    connections: Arc<AtomicUsize>,
+    ends: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Wire {
+    fn to(namespace: &Namespace) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let wire = Self { port: listener.local_addr().unwrap().port(), connections: Arc::default(), ends: Arc::default() };
+        let (connections, ends) = (wire.connections.clone(), wire.ends.clone());
+        let (host, port) = (namespace.settings.host.clone(), namespace.settings.port);
+        spawn(move || {
+            for near in listener.incoming() {
+                let (near, far) = (near.unwrap(), TcpStream::connect((host.as_str(), port)).unwrap());
+                connections.fetch_add(1, Ordering::SeqCst);
+                ends.lock().unwrap().push(near.try_clone().unwrap());
+                for (mut from, mut to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)] {
+                    spawn(move || {
+                        let _ = io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+            }
+        });
+        wire
+    }
+
+    /// The certificate need not be for this end of the wire.
+    fn settings(&self, namespace: &Namespace) -> KubernetesSettings {
+        KubernetesSettings { host: "127.0.0.1".to_owned(), port: self.port, tls: Tls::Unverified, ..namespace.settings() }
+    }
+
+    fn cut(&self) {
+        for end in self.ends.lock().unwrap().drain(..) {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// An API server on loopback that gives its answers in order, whatever is asked, and then closes.
+struct Script {
+    port: u16,
+    connections: Arc<AtomicUsize>,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Script {
+    fn of(answers: Vec<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let script = Self { port: listener.local_addr().unwrap().port(), connections: Arc::default(), requests: Arc::default() };
+        let (connections, requests) = (script.connections.clone(), script.requests.clone());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let certificate = CertificateDer::from_pem_slice(LOOPBACK_CERTIFICATE.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(LOOPBACK_KEY.as_bytes()).unwrap();
+        let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap());
+        let answers = Arc::new(Mutex::new(answers.into_iter()));
+        spawn(move || {
+            for stream in listener.incoming() {
+                connections.fetch_add(1, Ordering::SeqCst);
+                let connection = rustls::ServerConnection::new(config.clone()).unwrap();
+                let (answers, requests) = (answers.clone(), requests.clone());
+                spawn(move || {
+                    let mut stream = BufReader::new(rustls::StreamOwned::new(connection, stream.unwrap()));
+                    while let Some(request) = read_head(&mut stream) {
+                        let Some(answer) = answers.lock().unwrap().next() else { return };
+                        requests.lock().unwrap().push(request);
+                        if stream.get_mut().write_all(answer.as_bytes()).is_err() || answer.contains("Content-Length: 1000\r") {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        script
+    }
+
+    fn settings(&self) -> KubernetesSettings {
+        KubernetesSettings {
+            host: "127.0.0.1".to_owned(),
+            port: self.port,
+            token: Token::Fixed(Secret::new("a token")),
+            tls: Tls::Unverified,
+            namespace: "dots".to_owned(),
+        }
+    }
+
+    /// Method and path of each.
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+/// Method and path of a request without a body; none where there is no further one.
+fn read_head(stream: &mut impl BufRead) -> Option<String> {
+    let mut lines = stream.lines().map_while(Result::ok);
+    let first = lines.next()?;
+    lines.find(String::is_empty)?;
+    Some(first.trim_end_matches(" HTTP/1.1").to_owned())
+}
+
+fn answer(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+fn spawn(body: impl FnOnce() + Send + 'static) {
+    thread::Builder::new().spawn(body).unwrap();
+}
+
+/// Its key was thrown away.
+const ANOTHER_CA: &str = "-----BEGIN CERTIFICATE-----
+MIIBgTCCASegAwIBAgIUFsg9OEyqat+YW9J/hA0H8S9S8zYwCgYIKoZIzj0EAwIw
+FTETMBEGA1UEAwwKYW5vdGhlciBDQTAgFw0yNjExMjMyMjU4MTRaGA8yMTI2MTAz
+MDIyNTgxNFowFTETMBEGA1UEAwwKYW5vdGhlciBDQTBZMBMGByqGSM49AgEGCCqG
+SM49AwEHA0IABADGsYLsXHJB6IxVk5UCBUNQwbCajGZC6Q0m+WCMIVDgvztAVle5
++T+OhYHIp/MbiS3QsT8O0cmTlm2xC5o5Gf+jUzBRMB0GA1UdDgQWBBQSxzhBlXsU
+2xEagKQsmwzw8jiTNDAfBgNVHSMEGDAWgBQSxzhBlXsU2xEagKQsmwzw8jiTNDAP
+BgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0gAMEUCIQCJgbysC9HdfeuraMgj
+KD/1H7jwa2L0vpc4XuuLeotDQQIgSlJuj7PH7rOQx4WbrJL7YrG3rkwL64flG9tg
+4A9Ypx4=
+-----END CERTIFICATE-----
+";
+
+const LOOPBACK_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
+MIIBmjCCAUGgAwIBAgIUL9I+6Mr8B4RgPqB8tbVU07nbHEUwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMzIzMDEzM1oYDzIxMjYxMDMw
+MjMwMTMzWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAASX3BLoa7iIQK/pWyrk5LjRJ0P15Z5Uz1u96+S4Sgt7GHMhmfSGJq6w
+8Hz/Fjt+qBsIU2+HAjQGDyxgWUQCIo6io28wbTAdBgNVHQ4EFgQUGR69mhcZTBlD
+vQLL2z8cq/bfLRUwHwYDVR0jBBgwFoAUGR69mhcZTBlDvQLL2z8cq/bfLRUwDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
+zj0EAwIDRwAwRAIgaaQxt0NqSGfh+r8mzvOMsG4Gz31fOaYdD6uG52aSlSACIDHo
+ATORhO59Cpo7VF+nVX8DmGoqQcwGn1QE9pRIroZo
+-----END CERTIFICATE-----
+";
+
+/// Opens nothing: the scripted server alone has it.
+const LOOPBACK_KEY: &str = "-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgj1L0LY5wCXDQVBWi
+pnGeZF6PQGCCCxD8eReUTPl7gr+hRANCAASX3BLoa7iIQK/pWyrk5LjRJ0P15Z5U
+z1u96+S4Sgt7GHMhmfSGJq6w8Hz/Fjt+qBsIU2+HAjQGDyxgWUQCIo6i
+-----END PRIVATE KEY-----
+";
