@@ -1,1 +1,209 @@
-fn main() {}
+//! A model that computes nothing: it connects, says that it is ready, and ends as its environment tells it to.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant, SystemTime};
+
+use rumqttc::{Client, Connection, Event, Incoming, MqttOptions, Outgoing, QoS};
+
+/// What no test asks for as EXIT_CODE, so that a broken fake model is not taken for one that plays a failure.
+const BROKEN: u8 = 99;
+
+/// What a shell reports for a process that SIGTERM ended.
+const TERMINATED: i32 = 128 + signal_hook::consts::SIGTERM;
+
+/// How long the broker may take for our last messages.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => ExitCode::from(code),
+        Err(problem) => {
+            eprintln!("fake-model: {problem}");
+            ExitCode::from(BROKEN)
+        }
+    }
+}
+
+struct Settings {
+    mqtt_host: String,
+    mqtt_port: u16,
+    simulation: String,
+    model: String,
+    /// From the start on. `None`: never.
+    ready_after: Option<Duration>,
+    /// From the start on. `None`: at `SimulationDone`.
+    exit_after: Option<Duration>,
+    exit_code: u8,
+    /// Printed at the start.
+    log_lines: usize,
+    /// One more line, of this length.
+    log_bytes_in_one_line: usize,
+}
+
+impl Settings {
+    fn read() -> Result<Self, String> {
+        Ok(Self {
+            mqtt_host: required("MQTT_HOST")?,
+            mqtt_port: parsed("MQTT_PORT")?.unwrap_or(1883),
+            simulation: required("SIMULATION_ID")?,
+            model: required("MODEL_ID")?,
+            ready_after: match std::env::var("READY_AFTER_SECONDS").as_deref() {
+                Ok("never") => None,
+                _ => Some(seconds("READY_AFTER_SECONDS")?.unwrap_or(Duration::ZERO)),
+            },
+            exit_after: seconds("EXIT_AFTER_SECONDS")?,
+            exit_code: parsed("EXIT_CODE")?.unwrap_or(0),
+            log_lines: parsed("LOG_LINES")?.unwrap_or(0),
+            log_bytes_in_one_line: parsed("LOG_BYTES_IN_ONE_LINE")?.unwrap_or(0),
+        })
+    }
+}
+
+fn required(name: &str) -> Result<String, String> {
+    std::env::var(name).map_err(|error| format!("{name}: {error}"))
+}
+
+fn parsed<T: FromStr<Err: Display>>(name: &str) -> Result<Option<T>, String> {
+    match std::env::var(name) {
+        Err(_) => Ok(None),
+        Ok(text) => text.parse().map(Some).map_err(|error| format!("{name} is {text:?}: {error}")),
+    }
+}
+
+fn seconds(name: &str) -> Result<Option<Duration>, String> {
+    let Some(seconds) = parsed(name)? else { return Ok(None) };
+    Duration::try_from_secs_f64(seconds).map(Some).map_err(|error| format!("{name} is {seconds}: {error}"))
+}
+
+/// What the broker has to say.
+enum News {
+    Connected,
+    Done,
+    Disconnected,
+    Failed(String),
+}
+
+fn run() -> Result<u8, String> {
+    // The kernel gives process 1 of a container no default action for SIGTERM.
+    signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGTERM, TERMINATED, Arc::new(AtomicBool::new(true)))
+        .map_err(|error| format!("SIGTERM: {error}"))?;
+    let settings = Settings::read()?;
+    let started = now();
+    write_log(&settings).map_err(|error| format!("standard output: {error}"))?;
+
+    let (client, connection) = connect(&settings);
+    let (news, heard) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("mqtt".to_owned())
+        .spawn(move || listen(connection, &news))
+        .map_err(|error| format!("thread: {error}"))?;
+
+    let done_topic = format!("/lifecycle/+/model/{}/{}/SimulationDone", settings.simulation, settings.model);
+    let ready_topic = format!("/lifecycle/model/mso/{}/{}/ReadyForProcessing", settings.simulation, settings.model);
+    let failed = |error: rumqttc::ClientError| format!("mqtt: {error}");
+    let exit_at = settings.exit_after.map(|after| started + after);
+    let mut ready_at = settings.ready_after.map(|after| started + after);
+    let mut connected = false;
+    loop {
+        // A model is ready once, and not before it is connected.
+        let next = [exit_at, ready_at.filter(|_| connected)].into_iter().flatten().min();
+        let Some(event) = wait(&heard, next) else {
+            if exit_at.is_some_and(|at| at <= now()) {
+                break;
+            }
+            client.publish(&ready_topic, QoS::AtMostOnce, false, "").map_err(failed)?;
+            println!("ready for processing");
+            ready_at = None;
+            continue;
+        };
+        match event {
+            News::Connected => {
+                connected = true;
+                client.subscribe(&done_topic, QoS::AtLeastOnce).map_err(failed)?;
+            }
+            News::Done => {
+                println!("the simulation is done");
+                break;
+            }
+            News::Failed(problem) if connected => println!("{problem}; connecting again"),
+            News::Failed(problem) => return Err(problem),
+            News::Disconnected => {}
+        }
+    }
+    if connected && client.disconnect().is_ok() {
+        let until = now() + GOODBYE;
+        while !matches!(wait(&heard, Some(until)), None | Some(News::Disconnected | News::Failed(_))) {}
+    }
+    println!("ending with code {} at {:.3}", settings.exit_code, unix_seconds());
+    Ok(settings.exit_code)
+}
+
+/// Each at once: what a test looks for may be the last line.
+fn write_log(settings: &Settings) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for line in 1..=settings.log_lines {
+        writeln!(out, "line {line} of {}", settings.log_lines)?;
+    }
+    if settings.log_bytes_in_one_line > 0 {
+        out.write_all(&vec![b'x'; settings.log_bytes_in_one_line])?;
+        writeln!(out)?;
+    }
+    out.flush()
+}
+
+fn connect(settings: &Settings) -> (Client, Connection) {
+    let id = format!("fake-model-{}-{}", settings.simulation, settings.model);
+    let mut options = MqttOptions::new(id, &settings.mqtt_host, settings.mqtt_port);
+    options.set_clean_session(true);
+    let (client, mut connection) = Client::new(options, 10);
+    let mut network = connection.eventloop.network_options();
+    network.set_tcp_nodelay(true);
+    connection.eventloop.set_network_options(network);
+    (client, connection)
+}
+
+fn listen(mut connection: Connection, news: &Sender<News>) {
+    for event in connection.iter() {
+        let item = match event {
+            Ok(Event::Incoming(Incoming::ConnAck(_))) => News::Connected,
+            Ok(Event::Incoming(Incoming::Publish(_))) => News::Done,
+            Ok(Event::Outgoing(Outgoing::Disconnect)) => News::Disconnected,
+            Ok(_) => continue,
+            Err(error) => {
+                // The library connects again at once and without end.
+                std::thread::sleep(Duration::from_secs(1));
+                News::Failed(format!("broker: {error}"))
+            }
+        };
+        if news.send(item).is_err() {
+            return;
+        }
+    }
+}
+
+/// `None`: the time has come.
+fn wait(heard: &mpsc::Receiver<News>, until: Option<Instant>) -> Option<News> {
+    const FOR_EVER: Duration = Duration::from_secs(1 << 30);
+    let left = until.map_or(FOR_EVER, |until| until.saturating_duration_since(now()));
+    match heard.recv_timeout(left) {
+        Ok(news) => Some(news),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => Some(News::Failed("the mqtt thread has ended".to_owned())),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a program of its own")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a program of its own")]
+fn unix_seconds() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}

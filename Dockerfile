@@ -1,0 +1,12 @@
+# Built on each platform for itself: docker buildx build --platform linux/amd64,linux/arm64 .
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN rustup target add "$(uname -m)-unknown-linux-musl"
+RUN cargo build --release --locked --target "$(uname -m)-unknown-linux-musl"
+RUN cp "target/$(uname -m)-unknown-linux-musl/release/mso" /mso
+
+FROM scratch
+COPY --from=build /mso /mso
+USER 65532:65532
+ENTRYPOINT ["/mso"]

@@ -1,0 +1,175 @@
+//! The program as one starts it: arguments, settings, signals. Needs neither a broker nor a cluster.
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use support::service::{API_AWAY, BROKER_AWAY, Service, Settings};
+
+/// Nothing listens there.
+const CLOSED_PORT: &str = "1";
+const CA_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/another-ca.crt");
+
+/// With these it starts, and goes on trying.
+fn enough() -> Settings {
+    settings(&[
+        ("SIMULATOR_NAME", "Test-SO"),
+        ("KUBERNETES_HOST", "127.0.0.1"),
+        ("KUBERNETES_PORT", CLOSED_PORT),
+        ("KUBERNETES_API_TOKEN", "a-secret-token"),
+        ("KUBERNETES_CA_FILE", CA_FILE),
+        ("MQTT_HOST", "127.0.0.1"),
+        ("MQTT_PORT", CLOSED_PORT),
+        ("MQTT_USERNAME", "someone"),
+        ("MQTT_PASSWORD", "a-secret-password"),
+    ])
+}
+
+fn settings(pairs: &[(&str, &str)]) -> Settings {
+    pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn run(arguments: &[&str], settings: &Settings) -> Output {
+    run_in(&std::env::temp_dir(), arguments, settings)
+}
+
+fn run_in(folder: &std::path::Path, arguments: &[&str], settings: &Settings) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mso"))
+        .args(arguments)
+        .env_clear()
+        .envs(settings)
+        .current_dir(folder)
+        .output()
+        .expect("the program can be started")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("it writes text")
+}
+
+#[test]
+fn help_names_every_setting_and_version_the_version() {
+    let help = run(&["--help"], &Settings::new());
+    assert!(help.status.success() && help.stderr.is_empty());
+    let names = [
+        "SIMULATOR_NAME",
+        "KUBERNETES_HOST",
+        "KUBERNETES_PORT",
+        "KUBERNETES_NAMESPACE",
+        "KUBERNETES_API_TOKEN",
+        "KUBERNETES_API_TOKEN_FILE",
+        "KUBERNETES_CA_FILE",
+        "KUBERNETES_VERIFY_TLS",
+        "KUBERNETES_PULL_IMAGE_SECRET_NAME",
+        "GOOGLE_APPLICATION_CREDENTIALS_K8S_SECRET",
+        "AWS_K8S_SECRET",
+        "DEPLOY_PARALLELISM",
+        "MQTT_HOST",
+        "MQTT_PORT",
+        "MQTT_USERNAME",
+        "MQTT_PASSWORD",
+        "LOG_LEVEL",
+        "LOG_FORMAT",
+    ];
+    for name in names {
+        assert!(text(&help.stdout).contains(name), "{name}");
+    }
+    let version = run(&["--version"], &Settings::new());
+    assert!(version.status.success());
+    assert_eq!(text(&version.stdout), concat!("mso ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn an_unknown_argument_is_refused() {
+    for argument in ["--halp", "run", "-x"] {
+        let output = run(&[argument], &enough());
+        assert_eq!(output.status.code(), Some(2), "{argument}");
+        assert!(text(&output.stderr).contains(argument), "{}", text(&output.stderr));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_missing_setting_is_named() {
+    let mut settings = enough();
+    settings.remove("KUBERNETES_API_TOKEN");
+    let output = run(&[], &settings);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("Missing environment variable KUBERNETES_API_TOKEN"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn every_wrong_setting_is_named_at_once_with_what_would_be_right() {
+    let wrong = [
+        ("SIMULATOR_NAME", "dots/so", "letters"),
+        ("KUBERNETES_PORT", "udp://1.2.3.4:5", "tcp://ADDRESS:PORT"),
+        ("KUBERNETES_CA_FILE", "/not/there", "no such file"),
+        ("MQTT_PORT", "65536", "from 1 to 65535"),
+        ("DEPLOY_PARALLELISM", "0", "from 1 to"),
+        ("LOG_LEVEL", "LOUD", "WARNING"),
+        ("LOG_FORMAT", "xml", "text or json"),
+    ];
+    let mut settings = enough();
+    settings.extend(wrong.map(|(name, value, _)| (name.to_owned(), value.to_owned())));
+    let output = run(&[], &settings);
+    assert_eq!(output.status.code(), Some(1));
+    for (name, value, right) in wrong {
+        let line = text(&output.stderr).lines().find(|line| line.contains(&format!("variable {name} ")));
+        let line = line.unwrap_or_else(|| panic!("{name} is not named: {}", text(&output.stderr)));
+        assert!(line.contains(value) && line.contains(right), "{line}");
+    }
+}
+
+#[test]
+fn a_dotenv_file_is_read_below_the_environment() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("with-dotenv");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(".env"), "LOG_LEVEL=LOUD\nLOG_FORMAT=xml\n").unwrap();
+    let mut settings = enough();
+    settings.insert("LOG_FORMAT".to_owned(), "text".to_owned());
+    let output = run_in(&folder, &[], &settings);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("LOUD") && !text(&output.stderr).contains("xml"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn without_broker_and_cluster_it_goes_on_trying_until_a_signal_comes() {
+    const STOP_LIMIT: Duration = Duration::from_secs(2);
+    for signal in ["TERM", "INT"] {
+        let mut mso = Service::launch(&enough());
+        mso.line(API_AWAY);
+        mso.line(BROKER_AWAY);
+        assert!(!mso.has_ended());
+        let (status, time) = mso.end_by(signal);
+        assert!(status.success() && time < STOP_LIMIT, "{status} after {time:?}");
+    }
+}
+
+#[test]
+fn every_setting_is_logged_and_no_secret() {
+    let mut settings = enough();
+    settings.insert("LOG_LEVEL".to_owned(), "debug".to_owned());
+    let mso = Service::launch(&settings);
+    mso.line("SIMULATOR_NAME=test-so");
+    mso.line("KUBERNETES_NAMESPACE=dots");
+    mso.line("KUBERNETES_API_TOKEN=<hidden>");
+    mso.line("MQTT_PASSWORD=<hidden>");
+    mso.line(API_AWAY);
+    assert_eq!(mso.lines_with("a-secret"), [""; 0]);
+}
+
+#[test]
+fn json_is_one_object_a_line() {
+    let mut settings = enough();
+    settings.insert("LOG_FORMAT".to_owned(), "json".to_owned());
+    let mso = Service::launch(&settings);
+    mso.line(API_AWAY);
+    for line in mso.log() {
+        let fields: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        for name in ["time", "level", "thread", "message"] {
+            assert!(fields[name].is_string(), "{name}: {line}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Pods that are not this process's: other programs', and its own from before.
+
+use std::time::Duration;
+
+use crate::support::model_image;
+use crate::support::service::EARLIER_RUN;
+use crate::support::stage::Stage;
+
+/// For a process to be gone after a signal.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// Long ago.
+const PAST: &str = "1000000000.5";
+/// Not soon.
+const FUTURE: &str = "9999999999.5";
+
+#[test]
+#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the fake model's image: see README"]
+fn pods_without_our_mark_are_never_touched() {
+    let stage = Stage::new();
+    let labels = [
+        ("simulator_id", "Other"),
+        ("simulation_id", "Sim"),
+        ("model_id", "model"),
+        ("keep_logs_hours", "0.0"),
+        ("delete_by_datetime", PAST),
+    ];
+    let of_another = [&labels[..], &[("mso.dots/simulator", "another")]].concat();
+    let ended = [("MQTT_HOST", "not used"), ("SIMULATION_ID", "-"), ("MODEL_ID", "-"), ("EXIT_AFTER_SECONDS", "0")];
+    stage.namespace.create_pod("our-labels", &labels, &model_image(), &ended);
+    stage.namespace.create_pod("the-mark-of-another", &of_another, &model_image(), &ended);
+    stage.namespace.create_pod("no-labels", &[], &model_image(), &ended);
+    for pod in ["our-labels", "the-mark-of-another", "no-labels"] {
+        stage.namespace.wait_for_phase(pod, "Succeeded");
+    }
+    let before = stage.namespace.pod_uids();
+    let _mso = stage.start_mso();
+    stage.run_one_more();
+    assert_eq!(stage.namespace.pod_uids(), before);
+}
+
+#[test]
+#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the fake model's image: see README"]
+fn pods_of_an_earlier_run_go_only_when_they_have_ended_and_their_time_is_over() {
+    let stage = Stage::new();
+    let create = |name: &str, exit_after: &str, delete_by: Option<&str>| {
+        let mut labels = vec![
+            ("mso.dots/simulator", stage.simulator.as_str()),
+            ("simulator_id", "Earlier"),
+            ("simulation_id", "Sim"),
+            ("model_id", name),
+            ("keep_logs_hours", "0.0"),
+        ];
+        labels.extend(delete_by.map(|time| ("delete_by_datetime", time)));
+        let port = stage.broker.pod_port.to_string();
+        let variables =
+            [("MQTT_HOST", stage.broker.pod_host.as_str()), ("MQTT_PORT", &port), ("SIMULATION_ID", &stage.simulator), ("MODEL_ID", name)];
+        let variables = [&variables[..], &[("EXIT_AFTER_SECONDS", exit_after)]].concat();
+        stage.namespace.create_pod(name, &labels, &model_image(), &variables);
+    };
+    create("ended-and-over", "0", Some(PAST));
+    create("ended-and-not-over", "0", Some(FUTURE));
+    create("ended-without-a-time", "0", None);
+    create("running-and-over", "100000", Some(PAST));
+    create("running-without-a-time", "100000", None);
+    for pod in ["ended-and-over", "ended-and-not-over", "ended-without-a-time"] {
+        stage.namespace.wait_for_phase(pod, "Succeeded");
+    }
+    for pod in ["running-and-over", "running-without-a-time"] {
+        stage.namespace.wait_for_phase(pod, "Running");
+    }
+    let mut expected = stage.namespace.pod_uids();
+    expected.retain(|(name, _)| name != "ended-and-over");
+
+    let mso = stage.start_mso();
+    stage.namespace.wait_until_gone("ended-and-over");
+    mso.line(EARLIER_RUN);
+    stage.run_one_more();
+    assert_eq!(stage.namespace.pod_uids(), expected);
+}
+
+#[test]
+#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the fake model's image: see README"]
+fn a_signal_ends_the_service_and_a_restart_leaves_the_pods_running() {
+    for signal in ["TERM", "INT"] {
+        let stage = Stage::new();
+        let mut mso = stage.start_mso();
+        let simulation = stage.simulation();
+        simulation.deploy(0.0, &["model-0", "model-1"]);
+        simulation.hear("ModelsReady");
+        let pods = stage.namespace.pod_uids();
+        let (status, time) = mso.end_by(signal);
+        assert!(status.success() && time < STOP_LIMIT, "{status} after {time:?}");
+
+        let mso = stage.start_mso();
+        mso.line(EARLIER_RUN);
+        stage.run_one_more();
+        assert_eq!(stage.namespace.pod_uids(), pods);
+        for (name, _) in &pods {
+            assert_eq!(stage.namespace.pod(name).unwrap()["status"]["phase"], "Running");
+        }
+        assert_eq!(simulation.heard(), ["ModelsReady"]);
+    }
+}
+
+#[test]
+#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the fake model's image: see README"]
+fn a_signal_in_the_middle_of_a_deploy_ends_the_service_in_time() {
+    let stage = Stage::new();
+    let mut mso = stage.start_mso();
+    let simulation = stage.simulation();
+    let ids: Vec<String> = (0..50).map(|number| format!("model-{number}")).collect();
+    simulation.deploy(0.0, &ids.iter().map(String::as_str).collect::<Vec<_>>());
+    mso.line("Deploying pod");
+    let (status, time) = mso.end_by("TERM");
+    assert!(status.success() && time < STOP_LIMIT, "{status} after {time:?}");
+}

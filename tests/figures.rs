@@ -1,0 +1,176 @@
+//! Figures, printed for a person: `cargo test --release --test figures -- --ignored --nocapture`. Asserted is only what cannot be noise.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use mso::clock::{self, UnixTime};
+use mso::config::Config;
+use mso::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId};
+use mso::kube::pod::NewPod;
+use mso::kube::{Client, WatchEvent};
+use mso::orchestrator::event::PodCall;
+use serde_json::json;
+
+use support::cluster::apply;
+use support::feed::Feed;
+use support::service::{LISTED, Service, Settings};
+use support::stage::{SIMULATOR_ID, Stage};
+use support::{eventually, model_image, spawn, unique};
+
+const MODELS: usize = 100;
+const IN_FLIGHT: usize = 16;
+
+fn since(begin: Instant) -> Duration {
+    clock::now().instant - begin
+}
+
+/// Of an odd number of runs.
+fn median<T: PartialOrd + Copy + Debug>(values: &[T]) -> T {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(|one, other| one.partial_cmp(other).expect("no figure is NaN"));
+    sorted[sorted.len() / 2]
+}
+
+fn client(stage: &Stage) -> Client {
+    let config = Config::read(&stage.settings(), Path::new("/")).expect("the settings are right");
+    Client::new(&config.kubernetes, &config.pods, IN_FLIGHT).expect("the settings are right")
+}
+
+/// As in the field: at INFO.
+fn settings(stage: &Stage) -> Settings {
+    let mut settings = stage.settings();
+    settings.remove("LOG_LEVEL");
+    settings
+}
+
+#[test]
+#[ignore = "figures: needs what the tests of tests/cluster need, and nothing else running"]
+fn from_exec_to_subscribed_and_memory_at_rest() {
+    let stage = Stage::new();
+    let settings = settings(&stage);
+    let mut times = Vec::new();
+    let mut memory = Vec::new();
+    for _ in 0..5 {
+        let begin = clock::now().instant;
+        let mso = Service::start(&settings);
+        times.push(since(begin));
+        mso.line(LISTED);
+        memory.push(mso.memory_kb("VmRSS"));
+    }
+    println!("from exec to subscribed: median {:?} of {times:?}", median(&times));
+    println!("resident at rest: median {} kB of {memory:?}", median(&memory));
+}
+
+#[test]
+#[ignore = "figures: needs what the tests of tests/cluster need, and nothing else running"]
+fn a_hundred_creates_beside_a_plain_loop() {
+    let stage = Stage::new();
+    // More than any node has: no container is started, so that only creates are measured.
+    apply(&[json!({
+        "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "too-large", "namespace": stage.namespace.name},
+        "spec": {"limits": [{"type": "Container", "defaultRequest": {"cpu": "1000"}}]},
+    })]);
+    let mso = Service::start(&settings(&stage));
+    let client = Arc::new(client(&stage));
+    let mut by_mso = Vec::new();
+    let mut by_loop = Vec::new();
+    for round in 1..=5 {
+        by_loop.push(plain_loop(&client));
+        let simulation = stage.simulation();
+        let ids: Vec<String> = (0..MODELS).map(|number| format!("model-{number}")).collect();
+        let begin = clock::now().instant;
+        simulation.deploy(0.0, &ids.iter().map(String::as_str).collect::<Vec<_>>());
+        mso.count("Successfully deployed model", round * MODELS);
+        by_mso.push(since(begin));
+    }
+    assert_eq!(stage.namespace.pods().len(), 10 * MODELS);
+    println!("{MODELS} models from DeployModels to the last create: median {:?} of {by_mso:?}", median(&by_mso));
+    println!("{MODELS} creates in a plain loop, {IN_FLIGHT} in flight: median {:?} of {by_loop:?}", median(&by_loop));
+    println!("resident: {} kB now, {} kB at most", mso.memory_kb("VmRSS"), mso.memory_kb("VmHWM"));
+}
+
+fn plain_loop(client: &Client) -> Duration {
+    const VALID: &str = "these names are valid";
+    let simulator = SimulatorId::new(SIMULATOR_ID).expect(VALID);
+    let simulation = SimulationId::new(&format!("Loop-{}", unique())).expect(VALID);
+    let pods: Vec<NewPod> = (0..MODELS)
+        .map(|number| {
+            let model = ModelId::new(&format!("model-{number}")).expect(VALID);
+            NewPod {
+                name: PodName::of(&simulator, &simulation, &model).expect(VALID),
+                simulator: simulator.clone(),
+                simulation: simulation.clone(),
+                model,
+                deploy: DeployId::new("0123456789abcdef").expect(VALID),
+                models: MODELS,
+                keep_logs_hours: 0.0,
+                image: model_image(),
+                variables: Vec::new(),
+            }
+        })
+        .collect();
+    let next = AtomicUsize::new(0);
+    let begin = clock::now().instant;
+    std::thread::scope(|scope| {
+        for _ in 0..IN_FLIGHT {
+            scope.spawn(|| {
+                while let Some(pod) = pods.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    client.call(&PodCall::Create(Arc::new(pod.clone()))).expect("the API takes the pod");
+                }
+            });
+        }
+    });
+    since(begin)
+}
+
+#[test]
+#[ignore = "figures: needs what the tests of tests/cluster need, and nothing else running"]
+fn from_a_containers_end_to_model_has_terminated() {
+    let stage = Stage::new();
+    let _mso = Service::start(&settings(&stage));
+    let seen = watch_ends(client(&stage));
+    let simulation = stage.simulation();
+    let ids: Vec<String> = (0..21).map(|number| format!("model-{number}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    simulation.deploy(1.0, &ids);
+    simulation.hear("ModelsReady");
+    let mut from_the_end = Vec::new();
+    let mut from_the_watch = Vec::new();
+    for id in &ids {
+        simulation.end_models(&[id]);
+        let heard = simulation.hear(&format!("{id}/ModelHasTerminated")).at;
+        let pod = simulation.pod_name(id);
+        let log = stage.namespace.kubectl(&["logs", &pod]);
+        let ended = log.trim_end().rsplit(' ').next().and_then(|time| time.parse().ok()).expect("the model says when it ends");
+        from_the_end.push(heard.seconds_since(UnixTime(ended)));
+        let ends = eventually("the end in a watch", || seen.read(|ends| ends.iter().cloned().collect::<BTreeMap<_, _>>().remove(&pod)));
+        from_the_watch.push(heard.seconds_since(ends));
+    }
+    println!("from a model's last line to ModelHasTerminated at a subscriber: median {:.3} s of {from_the_end:.3?}", median(&from_the_end));
+    println!("of that after another watch has seen the end: median {:.4} s of {from_the_watch:.4?}", median(&from_the_watch));
+}
+
+/// When another client's watch sees each container's end.
+fn watch_ends(client: Client) -> Arc<Feed<(String, UnixTime)>> {
+    const LONGER_THAN_THE_TEST_SECONDS: u32 = 290;
+    let seen = Arc::<Feed<_>>::default();
+    let feed = seen.clone();
+    let version = client.list_pods().expect("the API answers").resource_version;
+    spawn("watch", move || {
+        let watch = client.watch_pods(&version, LONGER_THAN_THE_TEST_SECONDS).expect("the API answers");
+        for event in watch.map_while(Result::ok) {
+            if let WatchEvent::Changed(pod) = event
+                && pod.status.container_statuses.iter().any(|status| status.state.terminated.is_some())
+            {
+                feed.push((pod.metadata.name, clock::now().unix));
+            }
+        }
+    });
+    seen
+}
