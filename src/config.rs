@@ -118,8 +118,14 @@ pub fn environment() -> Result<Variables, String> {
     let file = Path::new(".env");
     if file.exists() {
         let lines = dotenvy::from_path_iter(file).map_err(|error| format!("failed to read .env: {error}"))?;
+        let mut last = "its beginning".to_owned();
         for line in lines {
-            let (name, value) = line.map_err(|error| format!("failed to read .env: {error}"))?;
+            let (name, value) = line.map_err(|error| match error {
+                dotenvy::Error::Io(error) => format!("failed to read .env: {error}"),
+                // The error holds the line, and the line may hold a password.
+                _ => format!("failed to read .env: the line after {last} is not NAME=value; a value with blanks takes quotes"),
+            })?;
+            last.clone_from(&name);
             variables.insert(name, value);
         }
     }
@@ -275,7 +281,7 @@ impl Reader<'_> {
             port: self.kubernetes_port(port),
             token: self.token(account),
             tls: self.tls(account),
-            namespace: self.text("KUBERNETES_NAMESPACE", "dots"),
+            namespace: self.namespace(),
         }
     }
 
@@ -294,6 +300,16 @@ impl Reader<'_> {
                 default
             }
         }
+    }
+
+    fn namespace(&mut self) -> String {
+        const NAME: &str = "KUBERNETES_NAMESPACE";
+        let value = self.text(NAME, "dots");
+        let is_inner = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-';
+        if value.len() > 63 || !value.chars().all(is_inner) || value.starts_with('-') || value.ends_with('-') {
+            self.wrong(NAME, &value, "it takes 1 to 63 lower-case letters, digits and '-', with a letter or digit at both ends");
+        }
+        value
     }
 
     fn token(&mut self, account: &Path) -> Token {
@@ -434,6 +450,7 @@ mod tests {
             ("KUBERNETES_PORT", "70000", "it takes a port"),
             ("KUBERNETES_VERIFY_TLS", "no", "is \"no\": it takes true or false"),
             ("KUBERNETES_CA_FILE", "/does/not/exist", "there is no such file"),
+            ("KUBERNETES_NAMESPACE", "Bad Name", "is \"Bad Name\": it takes 1 to 63 lower-case letters"),
             ("DEPLOY_PARALLELISM", "0", "it takes a whole number from 1 to 256"),
             ("DEPLOY_PARALLELISM", "257", "it takes a whole number from 1 to 256"),
             ("LOG_LEVEL", "LOUD", "it takes DEBUG, INFO, WARNING, ERROR or CRITICAL"),

@@ -171,11 +171,16 @@ fn topic_segment_problem(value: &str) -> Option<String> {
     const RIGHT: &str = "a part of a topic takes 1 to 32000 bytes of printable text without '/', '+' and '#'";
     if value.is_empty() {
         Some(format!("is empty: {RIGHT}"))
-    } else if let Some(char) = value.chars().find(|&char| char.is_control() || "/+#".contains(char)) {
+    } else if let Some(char) = value.chars().find(|&char| is_unprintable(char) || "/+#".contains(char)) {
         Some(format!("has {char:?}: {RIGHT}"))
     } else {
         (value.len() > TOPIC_SEGMENT_BYTES).then(|| format!("is {} bytes long: {RIGHT}", value.len()))
     }
+}
+
+/// Controls, and what breaks a line or turns its direction.
+fn is_unprintable(char: char) -> bool {
+    char.is_control() || matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -225,7 +230,7 @@ mod tests {
     #[test]
     fn a_topic_segment_takes_what_brokers_take() {
         assert!(TopicSegment::new("Wärmepumpe 1").is_ok());
-        for refused in ["", "a/b", "a+", "#", "a\tb", "a\0b", "a\u{7f}", "a\u{85}"] {
+        for refused in ["", "a/b", "a+", "#", "a\tb", "a\0b", "a\u{7f}", "a\u{85}", "a\u{2028}", "a\u{202e}b"] {
             assert!(TopicSegment::new(refused).is_err(), "{refused:?}");
         }
         assert!(TopicSegment::new(&"x".repeat(10_000)).is_ok());

@@ -1,5 +1,7 @@
 //! The log on standard output: lines for people, or JSON for machines.
 
+use std::io::{self, Write};
+
 use log::{Level, LevelFilter, Log, Metadata, Record, SetLoggerError};
 use simple_logger::SimpleLogger;
 use time::OffsetDateTime;
@@ -28,7 +30,11 @@ pub fn init(settings: LogSettings) -> Result<(), SetLoggerError> {
             log::set_boxed_logger(Box::new(JsonLogger { level: settings.level }))?;
         }
     }
-    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    // Not to the log: a closed standard output may be what the panic is about.
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let _ = writeln!(io::stderr(), "thread {}: {panic}", thread.name().unwrap_or("?"));
+    }));
     Ok(())
 }
 
@@ -45,7 +51,8 @@ impl Log for JsonLogger {
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             let now = OffsetDateTime::from_unix_timestamp_nanos((clock::now().unix.0 * 1e9) as i128).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-            println!("{}", line(now, record.level(), record.target(), &record.args().to_string()));
+            // There is nowhere to say that the log cannot be written.
+            let _ = writeln!(io::stdout(), "{}", line(now, record.level(), record.target(), &record.args().to_string()));
         }
     }
 

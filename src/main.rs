@@ -38,6 +38,7 @@ const MAX_EVENTS_WAITING: usize = 1024;
 const LOG_WORKERS: usize = 2;
 /// Kubernetes and people expect a stopped process to be gone by two seconds.
 const STOP_LIMIT: Duration = Duration::from_millis(1700);
+const HARD_STOP_LIMIT: Duration = Duration::from_millis(1850);
 
 fn main() -> ExitCode {
     match wants_to_run() {
@@ -110,6 +111,11 @@ fn run(config: &Config) -> Result<(), String> {
     let service = start(config, client, signals, &supervisor).map_err(|error| format!("failed to start a thread: {error}"))?;
     select! {
         recv(service.signals) -> signal => {
+            // First of all, as the log itself may be what hangs: a full pipe that nobody reads.
+            supervisor.spawn("stop-limit", || {
+                std::thread::sleep(HARD_STOP_LIMIT);
+                std::process::exit(0);
+            }).map_err(|error| format!("failed to start a thread: {error}"))?;
             let name = signal.ok().and_then(signal_name).unwrap_or("a signal");
             info!("Stopping on {name}: what is in flight is finished, pods are left running.");
             service.stop(&ends)

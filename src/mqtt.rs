@@ -30,7 +30,7 @@ use crate::orchestrator::event::{BrokerEvent, Event, Message};
 use outbox::{Backlog, Outbox};
 use topic::Incoming;
 
-/// A request for 10 000 models, the most that we plan for, is 6 MB. `message_size_limit` of the broker in k8s/ is below.
+/// A request for 10 000 models, the most that we plan for, is 6 MB. A broker's `message_size_limit` should be below.
 const MAX_PACKET_BYTES: usize = 16 * 1024 * 1024;
 /// A broker that is gone without a word is noticed after twice this.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

@@ -29,7 +29,7 @@ use crate::clock::{Now, UnixTime};
 use crate::ids::{ModelId, PodName, SimulationId, SimulatorName, TopicSegment, Uid};
 use crate::kube::error::Error;
 use crate::kube::pod::NewPod;
-use calls::{Calls, backoff};
+use calls::{Calls, Hold, backoff};
 use deadline::{Deadline, Deadlines};
 use event::{Body, BrokerEvent, CallOutcome, Command, CrashLog, Event, Message, MessageId, PodCall, PodsEvent};
 use pod_state::Verdict;
@@ -45,6 +45,8 @@ const MAX_READIES_KEPT: usize = 100_000;
 const SUBSCRIBERS_RETURN: Duration = Duration::from_secs(5);
 /// How long the kubelet has to correct a status that it does not know.
 const DOUBT: Duration = Duration::from_secs(30);
+/// What a person has to mend is said again while it lasts.
+const SAID_AGAIN: Duration = Duration::from_secs(5 * 60);
 /// A log is worth a few tries, not an endless one: the pod may be gone.
 const LOG_ATTEMPTS: u32 = 3;
 /// More than this between our clock and the API server's makes dates in logs misleading.
@@ -92,6 +94,7 @@ struct Api {
     away_since: Option<Instant>,
     /// Since when the list or watch is refused.
     refused_since: Option<Instant>,
+    refused_said_at: Option<Instant>,
 }
 
 impl Orchestrator {
@@ -193,7 +196,11 @@ impl Orchestrator {
             }
         } else if self.ended.contains_key(&simulation) {
             self.say(Level::Debug, format!("Model {simulation}/{model} said ready after the end of its simulation: ignored."));
-        } else if self.readies.len() < MAX_READIES_KEPT {
+        } else if self.readies.len() == MAX_READIES_KEPT {
+            let text =
+                format!("Model {simulation}/{model} said ready and is not known; {MAX_READIES_KEPT} such are kept already: forgotten.");
+            self.say(Level::Warn, text);
+        } else {
             self.say(Level::Debug, format!("Model {simulation}/{model} said ready and is not known: kept for a while."));
             self.readies.insert((simulation.clone(), model.clone()));
             self.deadlines.set(now.instant + READY_KEPT, Deadline::ReadyIsForgotten { simulation, model });
@@ -238,8 +245,9 @@ impl Orchestrator {
         if let Error::Refused(status) = error
             && status.code < 500
         {
-            if self.api.refused_since.is_none() {
-                self.api.refused_since = Some(now.instant);
+            self.api.refused_since.get_or_insert(now.instant);
+            if self.api.refused_said_at.is_none_or(|at| now.instant.saturating_duration_since(at) >= SAID_AGAIN) {
+                self.api.refused_said_at = Some(now.instant);
                 let level = if refusal.reason == Reason::Throttled { Level::Warn } else { Level::Error };
                 self.say(level, format!("The pods cannot be watched: {}. Trying again.", refusal.message));
             }
@@ -271,7 +279,11 @@ impl Orchestrator {
     }
 
     fn watch_answers(&mut self, now: Now) {
+        if self.api.away_since.is_some() {
+            self.calls.all = Hold::default();
+        }
         self.api_answers(now);
+        self.api.refused_said_at = None;
         if self.api.refused_since.take().is_some() {
             self.say(Level::Info, "The pods can be watched again.".to_owned());
         }
@@ -308,7 +320,7 @@ impl Orchestrator {
         let is_away = refusal.reason == Reason::ApiUnavailable && matches!(refusal.remedy, Remedy::HoldAll(_));
         if is_away {
             self.api_is_away(&refusal.message, now);
-        } else if hold.is_to_be_said() {
+        } else if hold.is_to_be_said(now.instant) {
             self.say(Level::Warn, format!("{what} wait, {}: {}", refusal.reason, refusal.message));
         }
     }
@@ -334,7 +346,8 @@ impl Orchestrator {
                 return self.deadlines.set(at, Deadline::LogIsReadAgain(CrashLog { attempt: log.attempt + 1, ..log }));
             }
             Ok(lines) if lines.is_empty() => format!("Pod {crash} and wrote no log."),
-            Ok(lines) => format!("Pod {crash} and the last 30 log lines are:\n{lines}"),
+            // Set off from our own lines, which a model may imitate.
+            Ok(lines) => format!("Pod {crash} and the last 30 log lines are:\n    | {}", lines.replace('\n', "\n    | ")),
             Err(error) => format!("Pod {crash} and its log cannot be read: {error}"),
         };
         self.say(Level::Warn, text);

@@ -434,7 +434,7 @@ impl World {
         }
         self.holds(self.core.is_idle(), "nothing stays in flight");
         for heard in self.heard.values() {
-            self.holds(heard.all_ended, "every simulation comes to its end");
+            self.holds(heard.all_ended || heard.asked.is_empty(), "every simulation comes to its end");
         }
         let left: BTreeSet<&String> = self.pods.keys().collect();
         self.holds(left.iter().all(|name| self.foreign.contains(*name)), "no pod of ours is left over");

@@ -19,6 +19,9 @@ const MAX_KEEP_LOGS_HOURS: f64 = 87_600.0;
 const MAX_MODELS: usize = 20_000;
 /// A real model has 14.
 const MAX_VARIABLES: usize = 20 * MAX_MODELS;
+/// Of the ids in the topics that answer a bad request, enough for 20 000 models with ids of a label's length. Both ids may be 32 kB long,
+/// and each model's topic repeats the simulation's: 54 kB of a request would become 250 MB of answers.
+const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
 pub fn encode(body: &Body) -> Vec<u8> {
     match body {
@@ -43,7 +46,7 @@ pub fn decode_deploy_models(simulation: &TopicSegment, payload: &[u8]) -> Result
 }
 
 fn deploy_request(simulation: &TopicSegment, message: proto::DeployModels) -> Result<DeployRequest, BadRequest> {
-    let addressable = addressable_models(&message);
+    let addressable = addressable_models(simulation, &message);
     checked(simulation, message).map_err(|problem| BadRequest { problem, models: addressable })
 }
 
@@ -84,11 +87,18 @@ fn for_each_field(mut message: &[u8], number: u32, mut found: impl FnMut(&[u8]) 
     Ok(())
 }
 
-/// Those that can be told that they ended: in order, each once.
-fn addressable_models(message: &proto::DeployModels) -> Vec<TopicSegment> {
+/// Those that can be told that they ended: in order, each once, as far as the limit goes.
+fn addressable_models(simulation: &TopicSegment, message: &proto::DeployModels) -> Vec<TopicSegment> {
+    let mut bytes = 0;
     let mut seen = std::collections::BTreeSet::new();
     let ids = message.model_configurations.iter().map(|configuration| configuration.model_id.as_str());
-    ids.filter(|id| seen.insert(*id)).filter_map(|id| TopicSegment::new(id).ok()).collect()
+    let addressable = ids.filter(|id| seen.insert(*id)).filter_map(|id| TopicSegment::new(id).ok());
+    addressable
+        .take_while(|id| {
+            bytes += simulation.as_str().len() + id.as_str().len();
+            bytes <= MAX_ANSWER_BYTES
+        })
+        .collect()
 }
 
 fn checked(simulation: &TopicSegment, message: proto::DeployModels) -> Result<DeployRequest, String> {
@@ -243,6 +253,16 @@ mod tests {
         assert_eq!(problem(&no_model.repeat(MAX_MODELS + 1)), "modelConfigurations has 20001 entries: it takes 20000 at most");
         assert!(problem(&model_of_empty_variables(MAX_VARIABLES)).contains("environmentVariables[0].name \"\" is empty"));
         assert!(problem(&model_of_empty_variables(MAX_VARIABLES + 1)).contains("has 400001 environmentVariables in all"));
+    }
+
+    #[test]
+    fn a_bad_request_with_a_long_id_does_not_multiply_in_its_answer() {
+        let models: Vec<_> = (0..5_000).map(|i| model(&i.to_string(), &[])).collect();
+        let long = segment(&"s".repeat(30_000));
+        let bad = decode_deploy_models(&long, &request(models.clone()).encode_to_vec()).unwrap().unwrap_err();
+        assert_eq!(bad.models.len(), MAX_ANSWER_BYTES / 30_004);
+        let bad = decode_deploy_models(&segment("_"), &request(models).encode_to_vec()).unwrap().unwrap_err();
+        assert_eq!(bad.models.len(), 5_000);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::SAID_AGAIN;
 use super::event::PodCall;
 use super::refusal::{Pause, Reason};
 
@@ -103,7 +104,7 @@ pub(super) struct Hold {
     rounds: u32,
     /// What stands in the way, and since when.
     obstacle: Option<(Reason, Instant)>,
-    said: bool,
+    said_at: Option<Instant>,
 }
 
 impl Hold {
@@ -130,14 +131,18 @@ impl Hold {
         self.obstacle.filter(|(present, _)| *present == reason).map_or(now, |(_, since)| since)
     }
 
-    /// True the first time in each hold.
-    pub(super) fn is_to_be_said(&mut self) -> bool {
-        !std::mem::replace(&mut self.said, true)
+    /// True the first time in each hold, and now and then while it lasts.
+    pub(super) fn is_to_be_said(&mut self, now: Instant) -> bool {
+        let is_due = self.said_at.is_none_or(|at| now.saturating_duration_since(at) >= SAID_AGAIN);
+        if is_due {
+            self.said_at = Some(now);
+        }
+        is_due
     }
 
     /// A call went through; one that was under way when the pause began proves nothing. True where it was said that calls wait.
     pub(super) fn end(&mut self, now: Instant) -> bool {
-        !self.holds(now) && std::mem::take(self).said
+        !self.holds(now) && std::mem::take(self).said_at.is_some()
     }
 }
 

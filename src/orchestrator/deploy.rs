@@ -9,16 +9,18 @@ use log::Level;
 use super::Orchestrator;
 use super::deadline::Deadline;
 use super::event::{Answer, BadRequest, Body, DeployRequest, PodCall, Question};
-use super::pod_state::Verdict;
-use super::refusal::{DENIED_LIMIT, Refusal, Remedy, refusal};
+use super::pod_state::{NO_EXIT_CODE, Verdict};
+use super::refusal::{Refusal, Remedy, refusal};
 use super::simulation::{Creation, Model, Simulation};
 use crate::clock::Now;
-use crate::ids::{ModelId, PodName, SimulationId, TopicSegment};
+use crate::ids::{ModelId, PodName, Shown, SimulationId, TopicSegment};
 use crate::kube::error::Error;
 use crate::kube::pod::{NewPod, Pod};
 
-/// Models of all simulations that run. One is about 2 kB with its variables; upstream aims at 400 in a simulation.
+/// Of all simulations that run; upstream aims at 400 in one.
 const MAX_MODELS: usize = 100_000;
+/// Of what requests hold, of all simulations that run. 10 000 models as planned for are 6 MB. The memory limit in k8s/ goes with it.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// A persistent session delivers again what was not acknowledged, right after it is resumed.
 const REDELIVERY: Duration = Duration::from_secs(10);
 /// An old pod has its grace, 30 s by default, and then the kubelet some time to say that it is gone.
@@ -28,6 +30,8 @@ const TERMINATING_POLL: Duration = Duration::from_secs(5);
 const TERMINATING_LIMIT_SECONDS: f64 = 60.0;
 /// A right to delete may be given in time.
 const REPLACED_LIMIT: Duration = Duration::from_secs(5 * 60);
+/// With the pauses between them, some two minutes: a Role may be mended.
+const QUESTION_ATTEMPTS: u32 = 7;
 /// How many models a log line names.
 const MODELS_NAMED: usize = 50;
 
@@ -41,10 +45,7 @@ impl Orchestrator {
                 format!("DeployModels for simulation {id}, which has ended, came again after a reconnect: not run again."),
             );
         }
-        let running: usize = self.simulations.values().map(|simulation| simulation.models.len()).sum();
-        if running + request.models.len() > MAX_MODELS {
-            let problem =
-                format!("modelConfigurations has {} models: with those that run that is more than {MAX_MODELS}", request.models.len());
+        if let Some(problem) = self.size_problem(&request) {
             let models = request.models.iter().map(|configuration| TopicSegment::from(&configuration.model)).collect();
             return self.refuse(&TopicSegment::from(&id), &BadRequest { problem, models });
         }
@@ -64,18 +65,28 @@ impl Orchestrator {
         self.touched.insert(id);
     }
 
+    /// Together with what runs it would be more than we hold.
+    fn size_problem(&self, request: &DeployRequest) -> Option<String> {
+        let models = request.models.len() + self.simulations.values().map(|simulation| simulation.models.len()).sum::<usize>();
+        let bytes = request.bytes() + self.simulations.values().map(|simulation| simulation.bytes).sum::<usize>();
+        if models > MAX_MODELS {
+            Some(format!("modelConfigurations: with those that run it would be {models} models, and {MAX_MODELS} is the most"))
+        } else {
+            (bytes > MAX_BYTES)
+                .then(|| format!("modelConfigurations: with those that run it would be {bytes} bytes, and {MAX_BYTES} is the most"))
+        }
+    }
+
     /// Nobody may wait for models that will never be.
     pub(super) fn refuse(&mut self, simulation: &TopicSegment, bad: &BadRequest) {
-        let runs = SimulationId::new(simulation.as_str()).is_ok_and(|id| self.simulations.contains_key(&id));
-        if runs {
-            return self.say(
-                Level::Error,
-                format!("DeployModels for simulation {simulation} is refused, and the simulation goes on without it: {}", bad.problem),
-            );
+        let shown = Shown::of(simulation.as_str());
+        if SimulationId::new(simulation.as_str()).is_ok_and(|id| self.simulations.contains_key(&id)) {
+            let text = format!("DeployModels for simulation {shown} is refused, and the simulation goes on without it: {}", bad.problem);
+            return self.say(Level::Error, text);
         }
-        self.say(Level::Error, format!("DeployModels for simulation {simulation} is refused, and all its models fail: {}", bad.problem));
+        self.say(Level::Error, format!("DeployModels for simulation {shown} is refused, and all its models fail: {}", bad.problem));
         for model in &bad.models {
-            let body = Body::ModelHasTerminated { model: model.clone(), success: false, exit_code: super::pod_state::NO_EXIT_CODE };
+            let body = Body::ModelHasTerminated { model: model.clone(), success: false, exit_code: NO_EXIT_CODE };
             self.publish(simulation.clone(), body);
         }
         self.publish(simulation.clone(), Body::AllModelsHaveTerminated);
@@ -96,6 +107,7 @@ impl Orchestrator {
         let (mut added, mut unchanged, mut changed) = (Vec::new(), 0, Vec::new());
         let models = configurations.len();
         for configuration in configurations {
+            let bytes = configuration.bytes();
             let pod = NewPod {
                 name: configuration.pod,
                 simulator: simulator.clone(),
@@ -112,6 +124,7 @@ impl Orchestrator {
                 Entry::Occupied(model) => changed.push(model.key().clone()),
                 Entry::Vacant(place) => {
                     added.push(pod.model.clone());
+                    simulation.bytes += bytes;
                     place.insert(Model::new(Arc::new(pod), now.instant));
                 }
             }
@@ -186,8 +199,12 @@ impl Orchestrator {
     pub(super) fn say_call(&mut self, call: &PodCall, attempt: u32) {
         match call {
             PodCall::Create(pod) if attempt == 0 => self.say(Level::Info, format!("Deploying pod {}", pod.name)),
-            PodCall::Delete { name, .. } if attempt == 0 => self.say(Level::Info, format!("Deleting pod {name}")),
-            PodCall::Create(_) | PodCall::Get(_) | PodCall::SetDeleteBy { .. } | PodCall::Stop { .. } | PodCall::Delete { .. } => {}
+            PodCall::Delete { name, .. } => {
+                if self.pods.get_mut(name).is_some_and(|known| !std::mem::replace(&mut known.delete_said, true)) {
+                    self.say(Level::Info, format!("Deleting pod {name}"));
+                }
+            }
+            PodCall::Create(_) | PodCall::Get(_) | PodCall::SetDeleteBy { .. } | PodCall::Stop { .. } => {}
         }
     }
 
@@ -284,7 +301,7 @@ impl Orchestrator {
         }
         let Question { name, simulation: id, model: model_id, uid } = question.clone();
         let Some(model) = self.model(&id, &model_id) else { return };
-        let (creation, asked_at) = (model.creation.clone(), model.asked_at);
+        let creation = model.creation.clone();
         let error = match result {
             Ok(Answer::Pod(pod)) => {
                 self.judge_name(&name, &id, &model_id, &pod, now);
@@ -304,9 +321,17 @@ impl Orchestrator {
             (None, Creation::NameTaken) if error.is_not_found() => {
                 self.wait_for_name(&id, &model_id, Duration::ZERO, now);
             }
-            (None, Creation::NameTaken) if is_refused && now.instant.saturating_duration_since(asked_at) >= DENIED_LIMIT => {
-                let message = format!("a pod named {name} is there already, and cannot be read: {error}");
-                self.conclude(&id, &model_id, Verdict::failed_without_code("NameConflict", &message));
+            (uid, _) if is_refused && attempt >= QUESTION_ATTEMPTS => {
+                let (reason, state) = match uid {
+                    Some(_) => ("PodDeleted", "does not show any more"),
+                    None => ("NameConflict", "is there already"),
+                };
+                let message = format!("a pod named {name} {state}, and cannot be read: {error}");
+                self.conclude(&id, &model_id, Verdict::failed_without_code(reason, &message));
+            }
+            _ if is_refused && attempt == 0 => {
+                self.say(Level::Error, format!("Pod {name} of model {id}/{model_id} cannot be read: {error}. Trying again."));
+                self.call_again(PodCall::Get(question), attempt, &error, now);
             }
             _ => self.call_again(PodCall::Get(question), attempt, &error, now),
         }

@@ -178,6 +178,20 @@ pub struct ModelConfiguration {
     pub variables: Vec<Variable>,
 }
 
+impl DeployRequest {
+    /// What holding it takes, but for a constant.
+    pub fn bytes(&self) -> usize {
+        self.models.iter().map(ModelConfiguration::bytes).sum()
+    }
+}
+
+impl ModelConfiguration {
+    pub fn bytes(&self) -> usize {
+        let variables = self.variables.iter().map(|variable| variable.name.len() + variable.value.reveal().len());
+        self.image.len() + variables.sum::<usize>()
+    }
+}
+
 /// Why a request cannot be done, and whom to tell.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BadRequest {

@@ -83,7 +83,8 @@ pub(super) fn refusal(error: &Error) -> Refusal {
         Error::Lost(_) | Error::Unreadable(_) => (Reason::ApiUnavailable, Remedy::HoldAll(Pause::new(500, 30, UNAVAILABLE_LIMIT))),
         Error::Refused(status) => refused(status),
     };
-    Refusal { reason, message: message(error), remedy }
+    let hint = if reason == Reason::Unauthorized { "; check KUBERNETES_API_TOKEN, or the file with the token" } else { "" };
+    Refusal { reason, message: message(error) + hint, remedy }
 }
 
 fn refused(status: &Status) -> (Reason, Remedy) {

@@ -46,6 +46,8 @@ pub(super) struct KnownPod {
     pub log_awaited: bool,
     /// The API server says that it is not there; the watch, which may be behind, has not said so yet.
     pub gone: bool,
+    /// That it is deleted was said.
+    pub delete_said: bool,
     /// That it cannot be changed was said.
     trouble_said: bool,
     /// Each is asked once, and again where it failed.
@@ -403,6 +405,7 @@ impl KnownPod {
             replaced: false,
             log_awaited: false,
             gone: false,
+            delete_said: false,
             trouble_said: false,
             stop_asked: false,
             delete_by_asked: false,
@@ -427,6 +430,7 @@ impl KnownPod {
         self.bound |= before.bound;
         self.log_awaited = before.log_awaited;
         self.gone = before.gone;
+        self.delete_said = before.delete_said;
         self.trouble_said = before.trouble_said;
         self.stop_asked = before.stop_asked;
         self.delete_by_asked = before.delete_by_asked;

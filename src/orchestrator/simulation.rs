@@ -17,6 +17,8 @@ pub(super) struct Simulation {
     /// The requests that it came with, the first one first in time but not in order.
     pub deploys: BTreeSet<DeployId>,
     pub models: BTreeMap<ModelId, Model>,
+    /// What the models' configurations hold.
+    pub bytes: usize,
     pub ready: usize,
     pub ended: usize,
     pub failed: usize,
@@ -61,6 +63,7 @@ impl Simulation {
             keep_logs_hours,
             deploys: BTreeSet::new(),
             models: BTreeMap::new(),
+            bytes: 0,
             ready: 0,
             ended: 0,
             failed: 0,
