@@ -53,26 +53,7 @@ fn text(bytes: &[u8]) -> &str {
 fn help_names_every_setting_and_version_the_version() {
     let help = run(&["--help"], &Settings::new());
     assert!(help.status.success() && help.stderr.is_empty());
-    let names = [
-        "SIMULATOR_NAME",
-        "KUBERNETES_HOST",
-        "KUBERNETES_PORT",
-        "KUBERNETES_NAMESPACE",
-        "KUBERNETES_API_TOKEN",
-        "KUBERNETES_API_TOKEN_FILE",
-        "KUBERNETES_CA_FILE",
-        "KUBERNETES_VERIFY_TLS",
-        "KUBERNETES_PULL_IMAGE_SECRET_NAME",
-        "GOOGLE_APPLICATION_CREDENTIALS_K8S_SECRET",
-        "AWS_K8S_SECRET",
-        "DEPLOY_PARALLELISM",
-        "MQTT_HOST",
-        "MQTT_PORT",
-        "MQTT_USERNAME",
-        "MQTT_PASSWORD",
-        "LOG_LEVEL",
-        "LOG_FORMAT",
-    ];
+    let names = mso::config::NAMES.iter().filter(|name| !name.starts_with("KUBERNETES_SERVICE_"));
     for name in names {
         assert!(text(&help.stdout).contains(name), "{name}");
     }
@@ -132,6 +113,17 @@ fn a_dotenv_file_is_read_below_the_environment() {
     let output = run_in(&folder, &[], &settings);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("LOUD") && !text(&output.stderr).contains("xml"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_broken_dotenv_file_is_said_without_what_it_holds() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("broken-dotenv");
+    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    std::fs::write(folder.join(".env"), "MQTT_HOST=broker\nMQTT_PASSWORD=\"a-secret-password\n").expect("the file can be written");
+    let output = run_in(&folder, &[], &Settings::new());
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains(".env: the line after MQTT_HOST") && !said.contains("a-secret"), "{said}");
 }
 
 #[test]
