@@ -679,3 +679,30 @@ fn one_ready_that_comes_again_and_again_does_not_add_up() {
     // Kept until there is a list, once a minute: `passes` fails where there are a thousand wake-ups.
     session.passes(600.0);
 }
+
+#[test]
+fn a_create_of_the_run_before_does_not_pass_for_one_of_this_run() {
+    let mut session = Session::begun();
+    let old = ended(pod(1, "sim", "m1", "u1"), 0, "Completed");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.shows("exit 0", &old);
+    session.acknowledged();
+    session.acknowledged();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.done("delete so-sim-m1");
+    session.deleted(&old);
+    session.created(&pod(1, "sim", "m1", "u2"));
+    session.ready("sim", "m1");
+    session.matches("a_create_of_the_run_before");
+}
+
+#[test]
+fn a_pod_that_a_webhook_took_our_mark_from_fails_its_model() {
+    let mut session = Session::begun();
+    let unmarked = with(pod(1, "sim", "m1", "u1"), "/metadata/labels/mso.dots~1simulator", json!(null));
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&unmarked);
+    session.got(&unmarked);
+    session.matches("a_pod_without_our_mark");
+}

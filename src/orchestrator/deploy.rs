@@ -243,16 +243,23 @@ impl Orchestrator {
         if self.calls.only_creates.end(now.instant) {
             self.say(Level::Info, "Pods can be created again.".to_owned());
         }
-        if let Some(model) = self.model_of_mut(pod) {
-            model.creation = Creation::Done;
-            self.say(Level::Info, format!("Successfully deployed model {} for simulation {}", pod.model, pod.simulation));
-        }
         if let Answer::Pod(created) = answer {
             self.observe(created, now);
         }
-        // A list that was taken meanwhile did not know of it, or knows that it is gone.
-        if self.model_of(pod).is_some_and(|model| model.lists_before != self.api.lists) {
-            self.on_missing(&pod.name);
+        let lists = self.api.lists;
+        let Some(model) = self.model_of_mut(pod) else { return };
+        if model.uid.is_some() {
+            model.creation = Creation::Done;
+            let was_listed_meanwhile = model.lists_before != lists;
+            self.say(Level::Info, format!("Successfully deployed model {} for simulation {}", pod.model, pod.simulation));
+            if was_listed_meanwhile {
+                // The list did not know of it, or knows that it is gone.
+                self.on_missing(&pod.name);
+            }
+        } else if model.creation == Creation::Due && model.verdict.is_none() {
+            // Made, and not ours: a webhook took our mark, or it was made for the run before this one.
+            model.creation = Creation::NameTaken;
+            self.ask(pod);
         }
     }
 
