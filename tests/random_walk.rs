@@ -68,6 +68,7 @@ struct Heard {
     verdicts: BTreeMap<String, bool>,
     all_ended: bool,
     asked: BTreeSet<String>,
+    deploys: BTreeSet<String>,
     /// Said ready in time.
     ready: BTreeSet<String>,
 }
@@ -182,9 +183,12 @@ impl World {
         let delete_by = pod["metadata"]["labels"]["delete_by_datetime"].as_str().and_then(|text| text.parse::<f64>().ok());
         // Dates are rounded to less than a microsecond.
         let is_over = delete_by.is_some_and(|at| at <= START + self.since.as_secs_f64() + 1e-6);
+        let deploy = pod["metadata"]["annotations"]["mso.dots/deploy"].as_str().unwrap();
+        let simulation = pod["metadata"]["labels"]["simulation_id"].as_str().unwrap();
+        let of_earlier_run = self.heard.get(simulation).is_some_and(|heard| !heard.deploys.contains(deploy));
         let has_no_node = !self.shown_on_node.contains(uid);
         self.holds(
-            is_over || self.replaced.contains(uid) || has_no_node,
+            is_over || self.replaced.contains(uid) || of_earlier_run || has_no_node,
             "a pod is deleted only past its time, for a new run, or before it had a node",
         );
     }
@@ -230,6 +234,7 @@ impl World {
         }
         heard.asked.extend(models.iter().map(|model| (*model).to_owned()));
         let deploy = u8::try_from(models.len()).unwrap();
+        heard.deploys.insert(format!("{deploy:016x}"));
         self.handle(deploy_event(request(deploy, simulation, &models, KEEP_LOGS_HOURS)));
     }
 

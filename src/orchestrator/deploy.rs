@@ -275,17 +275,18 @@ impl Orchestrator {
         let can_ask = self.api.lists > 0 && self.api.away_since.is_none();
         for (pod, creation) in overdue {
             match creation {
-                Creation::Refused(verdict) if !can_ask => self.conclude(&pod.simulation, &pod.model, verdict),
-                Creation::Refused(_) => {}
                 Creation::Due if can_ask => {
                     if let Some(model) = self.model_of_mut(&pod) {
                         model.creation = Creation::Refused(verdict(refusal));
                     }
                     self.ask(&pod);
                 }
-                Creation::Due | Creation::NameTaken | Creation::WaitsForName | Creation::Done => {
+                Creation::Refused(verdict) if !can_ask => self.conclude(&pod.simulation, &pod.model, verdict),
+                Creation::Due | Creation::NameTaken | Creation::WaitsForName if !can_ask => {
                     self.conclude(&pod.simulation, &pod.model, verdict(refusal));
                 }
+                // Their own questions are under way, and have a limit of their own.
+                Creation::Due | Creation::NameTaken | Creation::WaitsForName | Creation::Refused(_) | Creation::Done => {}
             }
         }
     }
@@ -328,6 +329,8 @@ impl Orchestrator {
             (None, Creation::NameTaken) if error.is_not_found() => {
                 self.wait_for_name(&id, &model_id, Duration::ZERO, now);
             }
+            // It was answered otherwise since.
+            (None, Creation::Due | Creation::WaitsForName | Creation::Done) => {}
             (uid, _) if is_refused && attempt >= QUESTION_ATTEMPTS => {
                 let (reason, state) = match uid {
                     Some(_) => ("PodDeleted", "does not show any more"),

@@ -70,6 +70,7 @@ enum Next {
 pub(super) struct Ended {
     pub run: Run,
     pub deploys: BTreeSet<DeployId>,
+    earlier_deploys: BTreeSet<DeployId>,
     /// Models whose create was given up. It may work after all.
     given_up: BTreeSet<ModelId>,
     /// The broker has acknowledged the announcement of the end.
@@ -89,8 +90,8 @@ impl Orchestrator {
         // From the announcement on, not from the container's end: a kubelet may be late to tell, and its clock wrong.
         let delete_by = self.server_time(now).plus_seconds(simulation.keep_logs_hours * 3600.0);
         let given_up = simulation.models.iter().filter(|(_, model)| model.was_given_up()).map(|(id, _)| id.clone()).collect();
-        let Simulation { run, deploys, .. } = simulation;
-        let ended = Ended { run, deploys, given_up, told: false, at: now.instant, delete_by };
+        let Simulation { run, deploys, earlier_deploys, .. } = simulation;
+        let ended = Ended { run, deploys, earlier_deploys, given_up, told: false, at: now.instant, delete_by };
         self.deadlines.set(now.instant + END_REMEMBERED, Deadline::EndIsForgotten(id.clone()));
         self.ended.insert(id, ended);
     }
@@ -110,8 +111,13 @@ impl Orchestrator {
     /// A new run begins: pods whose run was announced as ended make room.
     pub(super) fn replace_pods_of_ended_run(&mut self, id: &SimulationId) {
         let ended = self.ended.remove(id);
+        let was_ended = ended.is_some();
+        if let (Some(ended), Some(simulation)) = (ended, self.simulations.get_mut(id)) {
+            simulation.earlier_deploys.extend(ended.earlier_deploys);
+            simulation.earlier_deploys.extend(ended.deploys);
+        }
         for known in self.pods.values_mut().filter(|known| known.simulation == *id) {
-            if ended.is_some() || known.delete_by.is_some() {
+            if was_ended || known.delete_by.is_some() {
                 known.replaced = true;
                 self.touched_pods.insert(known.name.clone());
             }
@@ -176,6 +182,7 @@ impl Orchestrator {
         if let Some(before) = self.pods.remove(&seen.name).filter(|before| before.uid == seen.uid) {
             seen.keep(before);
         }
+        seen.replaced |= self.is_of_earlier_run(&seen);
         let (name, id, model, uid) = (seen.name.clone(), seen.simulation.clone(), seen.model.clone(), seen.uid.clone());
         let is_its_pod = self.model_with_pod(&seen).is_some_and(|model| match &model.uid {
             Some(ours) => *ours == uid,
@@ -187,6 +194,14 @@ impl Orchestrator {
             self.take_pod(&name, &id, &model, &uid);
             self.observe_model(&id, &model, uid, observation, now);
         }
+    }
+
+    /// A create of a run that ended has worked after the next run began.
+    fn is_of_earlier_run(&self, known: &KnownPod) -> bool {
+        let Some(deploy) = &known.deploy else { return false };
+        let running = self.simulations.get(&known.simulation).map(|simulation| (&simulation.deploys, &simulation.earlier_deploys));
+        let ended = self.ended.get(&known.simulation).map(|ended| (&ended.deploys, &ended.earlier_deploys));
+        running.or(ended).is_some_and(|(deploys, earlier)| earlier.contains(deploy) && !deploys.contains(deploy))
     }
 
     /// It has our mark and this model's request, and no run of it was announced as ended.
@@ -232,7 +247,10 @@ impl Orchestrator {
         {
             self.say(Level::Warn, format!("Pod {name} has delete_by_datetime {text:?}, which is not Unix seconds: it is left alone."));
         }
-        let is_of_other_request = |simulation: &Simulation| seen.deploy.as_ref().is_none_or(|deploy| !simulation.deploys.contains(deploy));
+        let is_of_other_request = |simulation: &Simulation| {
+            let knows = |deploy| simulation.deploys.contains(deploy) || simulation.earlier_deploys.contains(deploy);
+            !seen.deploy.as_ref().is_some_and(knows)
+        };
         if self.api.lists > 0 && self.simulations.get(&seen.simulation).is_some_and(is_of_other_request) {
             self.say(Level::Warn, format!("Pod {name} is of an earlier run of simulation {}: it is left alone.", seen.simulation));
         }

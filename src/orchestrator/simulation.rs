@@ -16,6 +16,8 @@ pub(super) struct Simulation {
     pub keep_logs_hours: f64,
     /// The requests that it came with, the first one first in time but not in order.
     pub deploys: BTreeSet<DeployId>,
+    /// The requests of runs before this one: a create of theirs may still work.
+    pub earlier_deploys: BTreeSet<DeployId>,
     pub models: BTreeMap<ModelId, Model>,
     /// What the models' configurations hold.
     pub bytes: usize,
@@ -62,6 +64,7 @@ impl Simulation {
             run,
             keep_logs_hours,
             deploys: BTreeSet::new(),
+            earlier_deploys: BTreeSet::new(),
             models: BTreeMap::new(),
             bytes: 0,
             ready: 0,
