@@ -206,7 +206,7 @@ impl World {
             73..=80 => self.pod_changes(),
             81..=82 => self.pod_vanishes(),
             83..=87 => self.pass(self.random.clone().f64() * 40.0),
-            88 => self.pass(1900.0),
+            88 => self.half_an_hour_passes(),
             89..=90 => self.take_list(),
             91..=92 => self.list_arrives(),
             93..=94 => self.handle(Event::Pods(PodsEvent::Failed(Error::Lost("cut".to_owned())))),
@@ -408,6 +408,15 @@ impl World {
         self.connected = !self.connected;
         let event = if self.connected { BrokerEvent::Connected } else { BrokerEvent::Disconnected };
         self.handle(Event::Broker(event));
+    }
+
+    /// By then the watch has caught up: what ended is remembered for ten minutes.
+    fn half_an_hour_passes(&mut self) {
+        self.list_arrives();
+        while !self.watch.is_empty() {
+            self.watch_shows();
+        }
+        self.pass(1900.0);
     }
 
     fn pass(&mut self, seconds: f64) {

@@ -250,7 +250,7 @@ impl Orchestrator {
         let Some(model) = self.model_of_mut(pod) else { return };
         if model.uid.is_some() {
             model.creation = Creation::Done;
-            let was_listed_meanwhile = model.lists_before != lists;
+            let was_listed_meanwhile = model.lists_before != lists && model.verdict.is_none();
             self.say(Level::Info, format!("Successfully deployed model {} for simulation {}", pod.model, pod.simulation));
             if was_listed_meanwhile {
                 // The list did not know of it, or knows that it is gone.
