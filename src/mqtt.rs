@@ -26,7 +26,7 @@ use rumqttc::{Publish, Request, SubAck, Subscribe, SubscribeFilter, SubscribeRea
 use crate::clock;
 use crate::config::MqttSettings;
 use crate::ids::{Shown, SimulatorName};
-use crate::orchestrator::event::{BrokerEvent, Event, Message};
+use crate::orchestrator::event::{BadRequest, BrokerEvent, Event, Message};
 use outbox::{Backlog, Outbox};
 use topic::Incoming;
 
@@ -423,6 +423,9 @@ fn translate(publish: &Publish, simulator: &SimulatorName) -> Result<BrokerEvent
         Incoming::DeployModels { simulation } => {
             let payload = |error| Unusable::Payload { topic: Shown::of(&publish.topic), error };
             let request = message::decode_deploy_models(&simulation, &publish.payload).map_err(payload)?;
+            let with_topic =
+                |bad: BadRequest| BadRequest { problem: format!("topic {}: {}", Shown::of(&publish.topic), bad.problem), ..bad };
+            let request = request.map_err(with_topic);
             Ok(BrokerEvent::DeployModels { simulation, request })
         }
         // The message has no fields; what a later one may add is not for us.

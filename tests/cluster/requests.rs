@@ -95,7 +95,7 @@ fn bad_requests(simulation: &Simulation<'_>) -> Vec<Case> {
 #[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the fake model's image: see README"]
 fn a_simulation_id_that_no_pod_can_have() {
     let stage = Stage::new();
-    let _mso = stage.start_mso();
+    let mso = stage.start_mso();
     let ids = ["sim_".to_owned(), "Wärme pumpe".to_owned(), "s".repeat(64), "s".repeat(10_000)];
     for id in &ids {
         let simulation = stage.simulation_called(id);
@@ -103,6 +103,7 @@ fn a_simulation_id_that_no_pod_can_have() {
         simulation.hear("AllModelsHaveTerminated");
         assert_eq!(simulation.heard(), [&format!("model-0/ModelHasTerminated {FAILED_WITHOUT_CODE}"), "AllModelsHaveTerminated"], "{id}");
     }
+    mso.line("/mso/sim_/DeployModels\": the topic's simulation id \"sim_\" has '_' at an end: it takes 1 to 63 letters");
     stage.run_one_more();
 }
 
