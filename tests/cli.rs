@@ -165,3 +165,21 @@ fn json_is_one_object_a_line() {
         }
     }
 }
+
+#[test]
+fn a_thread_that_cannot_go_on_ends_the_process_and_is_named() {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_mso"))
+        .env_clear()
+        .envs(enough())
+        .current_dir(std::env::temp_dir())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program can be started");
+    // Nobody takes the log: the next line panics, in whatever thread it is.
+    drop(process.stdout.take());
+    let output = process.wait_with_output().expect("it is our child");
+    let said = text(&output.stderr);
+    assert!(!output.status.success(), "{}", output.status);
+    assert!(said.starts_with("thread ") && said.contains("failed printing to stdout"), "{said}");
+}

@@ -431,6 +431,23 @@ impl World {
         self.since = until;
     }
 
+    /// Until nothing more comes of it.
+    fn all_answer(&mut self) {
+        self.list_arrives();
+        for _ in 0..10_000 {
+            let is_quiet = self.calls.is_empty() && self.logs.is_empty() && self.watch.is_empty() && self.unacknowledged.is_empty();
+            if is_quiet {
+                return;
+            }
+            self.execute(false);
+            self.answer();
+            self.log_is_read();
+            self.watch_shows();
+            self.acknowledge();
+        }
+        self.holds(false, "there is an end to what is asked");
+    }
+
     /// Everything answers; every pod ends; the time of each comes.
     fn come_to_an_end(&mut self) {
         if !self.connected {
@@ -453,25 +470,6 @@ impl World {
         let left: BTreeSet<&String> = self.pods.keys().collect();
         self.holds(left.iter().all(|name| self.foreign.contains(*name)), "no pod of ours is left over");
         self.holds(self.foreign.iter().all(|name| self.pods.contains_key(name)), "foreign pods are left");
-    }
-}
-
-impl World {
-    /// Until nothing more comes of it.
-    fn all_answer(&mut self) {
-        self.list_arrives();
-        for _ in 0..10_000 {
-            let is_quiet = self.calls.is_empty() && self.logs.is_empty() && self.watch.is_empty() && self.unacknowledged.is_empty();
-            if is_quiet {
-                return;
-            }
-            self.execute(false);
-            self.answer();
-            self.log_is_read();
-            self.watch_shows();
-            self.acknowledge();
-        }
-        self.holds(false, "there is an end to what is asked");
     }
 }
 
