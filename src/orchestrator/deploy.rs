@@ -152,7 +152,7 @@ impl Orchestrator {
     }
 
     fn begin_create(&mut self, id: &SimulationId, model_id: &ModelId, now: Now) {
-        let Some(model) = self.simulations.get_mut(id).and_then(|simulation| simulation.models.get_mut(model_id)) else { return };
+        let Some(model) = self.model(id, model_id) else { return };
         if self.pods.get(&model.pod.name).is_some_and(|known| known.replaced && !known.gone) {
             self.wait_for_name(id, model_id, NAME_IS_FREE_AFTER, now);
         } else {
@@ -169,10 +169,11 @@ impl Orchestrator {
 
     /// The old pod is gone, or should be: the API server knows.
     pub(super) fn create_when_name_is_free(&mut self, id: &SimulationId, model_id: &ModelId) {
-        let model = self.simulations.get_mut(id).and_then(|simulation| simulation.models.get_mut(model_id));
-        let Some(model) = model.filter(|model| model.creation == Creation::WaitsForName) else { return };
+        let waiting = self.model_mut(id, model_id).filter(|model| model.creation == Creation::WaitsForName);
+        let Some(model) = waiting else { return };
         model.creation = Creation::Due;
-        self.calls.push(PodCall::Create(model.pod.clone()), 0);
+        let create = PodCall::Create(model.pod.clone());
+        self.calls.push(create, 0);
     }
 
     /// A call that was decided on may have lost its sense while it waited.

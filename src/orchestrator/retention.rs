@@ -303,8 +303,7 @@ impl Orchestrator {
 
     /// This pod runs this model, which has not ended.
     fn is_run_by(&self, id: &SimulationId, model: &ModelId, uid: &Uid) -> bool {
-        let model = self.simulations.get(id).and_then(|simulation| simulation.models.get(model));
-        model.is_some_and(|model| model.uid.as_ref() == Some(uid) && model.verdict.is_none())
+        self.model(id, model).is_some_and(|model| model.uid.as_ref() == Some(uid) && model.verdict.is_none())
     }
 
     /// The running model that this pod was made for.
