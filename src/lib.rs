@@ -20,7 +20,8 @@
 //!          └───────────────────────────────────────────────────────┘
 //! ```
 //!
-//! In reading order: [`ids`], [`config`], [`orchestrator`], [`state`], [`mqtt`], [`kube`], [`pods`], [`deployer`], [`supervise`].
+//! In reading order: [`ids`], [`config`], [`orchestrator`], [`state`], [`mqtt`], [`kube`], [`pods`], [`deployer`], [`supervise`],
+//! [`service`].
 
 pub mod clock;
 pub mod config;
@@ -32,6 +33,7 @@ pub mod mqtt;
 pub mod orchestrator;
 pub mod pods;
 pub mod secret;
+pub mod service;
 pub mod state;
 pub mod supervise;
 

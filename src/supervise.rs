@@ -1,5 +1,6 @@
 //! The one place that spawns threads. Each has a name, and its end is reported, however it comes.
 
+use std::fmt;
 use std::io;
 use std::thread;
 
@@ -14,6 +15,13 @@ pub struct Supervisor {
 pub struct End {
     pub thread: String,
     pub panicked: bool,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if self.panicked { "panicked" } else { "ended" };
+        write!(f, "thread {} {how}", self.thread)
+    }
 }
 
 impl Supervisor {
