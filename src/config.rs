@@ -56,9 +56,36 @@ pub enum Tls {
 pub struct PodSettings {
     /// The value of the mark.
     pub simulator: SimulatorName,
+    pub pull_policy: PullPolicy,
     pub pull_secret: Option<String>,
     pub google_secret: Option<String>,
     pub aws_secret: Option<String>,
+}
+
+impl PodSettings {
+    /// As where nothing else is set.
+    pub fn new(simulator: SimulatorName) -> Self {
+        Self { simulator, pull_policy: PullPolicy::Always, pull_secret: None, google_secret: None, aws_secret: None }
+    }
+}
+
+/// When a node pulls a model's image: <https://kubernetes.io/docs/concepts/containers/images/#image-pull-policy>.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullPolicy {
+    Always,
+    IfNotPresent,
+    Never,
+}
+
+impl PullPolicy {
+    /// Kubernetes' word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -83,7 +110,7 @@ pub enum LogFormat {
 }
 
 /// Every variable that is read. The last two are Kubernetes' own, in each pod.
-pub const NAMES: [&str; 20] = [
+pub const NAMES: [&str; 21] = [
     "SIMULATOR_NAME",
     "KUBERNETES_HOST",
     "KUBERNETES_PORT",
@@ -93,6 +120,7 @@ pub const NAMES: [&str; 20] = [
     "KUBERNETES_CA_FILE",
     "KUBERNETES_VERIFY_TLS",
     "KUBERNETES_PULL_IMAGE_SECRET_NAME",
+    "KUBERNETES_IMAGE_PULL_POLICY",
     "GOOGLE_APPLICATION_CREDENTIALS_K8S_SECRET",
     "AWS_K8S_SECRET",
     "DEPLOY_PARALLELISM",
@@ -154,6 +182,7 @@ impl Config {
             kubernetes: settings.kubernetes(account),
             pods: PodSettings {
                 simulator: simulator.unwrap_or_else(|_| SimulatorName::new("").expect("the empty name is allowed")),
+                pull_policy: settings.pull_policy(),
                 pull_secret: settings.optional("KUBERNETES_PULL_IMAGE_SECRET_NAME"),
                 google_secret: settings.optional("GOOGLE_APPLICATION_CREDENTIALS_K8S_SECRET"),
                 aws_secret: settings.optional("AWS_K8S_SECRET"),
@@ -196,6 +225,7 @@ impl Config {
             ("KUBERNETES_CA_FILE", ca_file),
             ("KUBERNETES_VERIFY_TLS", verify.to_owned()),
             ("KUBERNETES_PULL_IMAGE_SECRET_NAME", optional(&self.pods.pull_secret)),
+            ("KUBERNETES_IMAGE_PULL_POLICY", self.pods.pull_policy.as_str().to_owned()),
             ("GOOGLE_APPLICATION_CREDENTIALS_K8S_SECRET", optional(&self.pods.google_secret)),
             ("AWS_K8S_SECRET", optional(&self.pods.aws_secret)),
             ("DEPLOY_PARALLELISM", self.deploy_parallelism.to_string()),
@@ -346,6 +376,16 @@ impl Reader<'_> {
             self.errors.push(ConfigError::Wrong { name: CA_FILE, problem: format!("{problem}; {right}") });
         }
         Tls::Verified(file)
+    }
+
+    fn pull_policy(&mut self) -> PullPolicy {
+        const NAME: &str = "KUBERNETES_IMAGE_PULL_POLICY";
+        let value = self.text(NAME, PullPolicy::Always.as_str());
+        let all = [PullPolicy::Always, PullPolicy::IfNotPresent, PullPolicy::Never];
+        all.into_iter().find(|policy| policy.as_str().eq_ignore_ascii_case(&value)).unwrap_or_else(|| {
+            self.wrong(NAME, &value, "it takes Always, IfNotPresent or Never");
+            PullPolicy::Always
+        })
     }
 
     /// Python's names, as deployments have them.

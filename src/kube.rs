@@ -435,7 +435,7 @@ mod tests {
 
     fn client(settings: &KubernetesSettings) -> Result<Client, String> {
         let simulator = crate::ids::SimulatorName::new("").unwrap();
-        Client::new(settings, &PodSettings { simulator, pull_secret: None, google_secret: None, aws_secret: None }, 1)
+        Client::new(settings, &PodSettings::new(simulator), 1)
     }
 
     #[test]

@@ -88,6 +88,7 @@ fn every_wrong_setting_is_named_at_once_with_what_would_be_right() {
         ("KUBERNETES_PORT", "udp://1.2.3.4:5", "tcp://ADDRESS:PORT"),
         ("KUBERNETES_CA_FILE", "/not/there", "no such file"),
         ("MQTT_PORT", "65536", "from 1 to 65535"),
+        ("KUBERNETES_IMAGE_PULL_POLICY", "sometimes", "IfNotPresent"),
         ("DEPLOY_PARALLELISM", "0", "from 1 to"),
         ("LOG_LEVEL", "LOUD", "WARNING"),
         ("LOG_FORMAT", "xml", "text or json"),

@@ -388,8 +388,7 @@ fn pod_of(result: Result<Answer, Error>) -> Pod {
 
 fn client(settings: &KubernetesSettings) -> Client {
     let simulator = SimulatorName::new("test-so").unwrap();
-    let pods = PodSettings { simulator, pull_secret: None, google_secret: None, aws_secret: None };
-    Client::new(settings, &pods, 16).unwrap()
+    Client::new(settings, &PodSettings::new(simulator), 16).unwrap()
 }
 
 /// A namespace with an account as ours is in the field, until it is dropped.

@@ -110,7 +110,7 @@ fn manifest(pod: &NewPod, settings: &PodSettings) -> Value {
     let mut container = json!({
         "name": pod.name.as_str(),
         "image": pod.image,
-        "imagePullPolicy": "Always",
+        "imagePullPolicy": settings.pull_policy.as_str(),
         "env": variables(pod, settings),
         "terminationMessagePolicy": "FallbackToLogsOnError",
     });
@@ -237,13 +237,14 @@ mod tests {
 
     use super::*;
     use crate::clock::UnixTime;
+    use crate::config::PullPolicy;
     use crate::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId, Uid};
     use crate::kube::pod::Variable;
     use crate::orchestrator::event::Question;
     use crate::secret::Secret;
 
     fn settings() -> PodSettings {
-        PodSettings { simulator: SimulatorName::new("dots-so").unwrap(), pull_secret: None, google_secret: None, aws_secret: None }
+        PodSettings::new(SimulatorName::new("dots-so").unwrap())
     }
 
     fn new_pod(variables: &[(&str, &str)]) -> NewPod {
@@ -336,9 +337,15 @@ application/json
     }
 
     #[test]
-    fn the_secrets_of_our_settings_come_with_the_pod_and_yield_to_the_message() {
+    fn what_our_settings_add_comes_with_the_pod_and_yields_to_the_message() {
         let name = |text: &str| Some(text.to_owned());
-        let settings = PodSettings { pull_secret: name("pull"), google_secret: name("gcp"), aws_secret: name("aws"), ..settings() };
+        let settings = PodSettings {
+            pull_policy: PullPolicy::IfNotPresent,
+            pull_secret: name("pull"),
+            google_secret: name("gcp"),
+            aws_secret: name("aws"),
+            ..settings()
+        };
         let request = Request::of(&PodCall::Create(Arc::new(new_pod(&[("AWS_DEFAULT_REGION", "mine")]))), "dots", &settings);
         let body: Value = serde_json::from_slice(&request.body.unwrap().bytes).unwrap();
         assert_eq!(
@@ -353,7 +360,7 @@ application/json
                         {"name": "AWS_SECRET_ACCESS_KEY", "valueFrom": {"secretKeyRef": {"name": "aws", "key": "aws_secret_access_key"}}},
                     ],
                     "image": "registry/model:1",
-                    "imagePullPolicy": "Always",
+                    "imagePullPolicy": "IfNotPresent",
                     "name": "so-sim-1-m1",
                     "terminationMessagePolicy": "FallbackToLogsOnError",
                     "volumeMounts": [{"name": "google-credentials", "mountPath": "/run/secrets/gcp/", "readOnly": true}],
