@@ -1,4 +1,4 @@
-//! A model that computes nothing: it connects, says that it is ready, and ends as its environment tells it to.
+//! A model that computes nothing: it connects, says that it is ready, answers its SO, and ends as its environment tells it to.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -7,8 +7,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use mso::clock;
+use mso::proto::ErrorOccurred;
+use prost::Message;
 use rumqttc::{Client, Connection, Event, Incoming, MqttOptions, Outgoing, QoS};
 
 /// What no test asks for as EXIT_CODE, so that a broken fake model is not taken for one that plays a failure.
@@ -39,7 +42,11 @@ struct Settings {
     ready_after: Option<Duration>,
     /// From the start on. `None`: at `SimulationDone`.
     exit_after: Option<Duration>,
+    /// At once, when the broker goes away.
+    exit_when_disconnected: bool,
     exit_code: u8,
+    /// When the parameters come. As models in use do on an exception: `ErrorOccurred` to the SO, and an end with code 0.
+    fail_at_parameters: bool,
     /// Printed at the start.
     log_lines: usize,
     /// One more line, of this length.
@@ -58,7 +65,9 @@ impl Settings {
                 _ => Some(seconds("READY_AFTER_SECONDS")?.unwrap_or(Duration::ZERO)),
             },
             exit_after: seconds("EXIT_AFTER_SECONDS")?,
+            exit_when_disconnected: parsed("EXIT_WHEN_DISCONNECTED")?.unwrap_or(false),
             exit_code: parsed("EXIT_CODE")?.unwrap_or(0),
+            fail_at_parameters: parsed("FAIL_AT_PARAMETERS")?.unwrap_or(false),
             log_lines: parsed("LOG_LINES")?.unwrap_or(0),
             log_bytes_in_one_line: parsed("LOG_BYTES_IN_ONE_LINE")?.unwrap_or(0),
         })
@@ -84,7 +93,11 @@ fn seconds(name: &str) -> Result<Option<Duration>, String> {
 /// What the broker has to say.
 enum News {
     Connected,
-    Done,
+    /// The SO has something to say.
+    Told {
+        simulator: String,
+        message: String,
+    },
     Disconnected,
     Failed(String),
 }
@@ -104,11 +117,13 @@ fn run() -> Result<u8, String> {
         .spawn(move || listen(connection, &news))
         .map_err(|error| format!("thread: {error}"))?;
 
-    let done_topic = format!("/lifecycle/+/model/{}/{}/SimulationDone", settings.simulation, settings.model);
-    let ready_topic = format!("/lifecycle/model/mso/{}/{}/ReadyForProcessing", settings.simulation, settings.model);
+    let from_so = format!("/lifecycle/+/model/{}/{}/+", settings.simulation, settings.model);
+    let to = |whom: &str, message: &str| format!("/lifecycle/model/{whom}/{}/{}/{message}", settings.simulation, settings.model);
     let failed = |error: rumqttc::ClientError| format!("mqtt: {error}");
-    let exit_at = settings.exit_after.map(|after| started + after);
-    let mut ready_at = settings.ready_after.map(|after| started + after);
+    let after = |delay: Duration| started + delay;
+    let exit_at = settings.exit_after.map(after);
+    let mut ready_at = settings.ready_after.map(after);
+    let mut exit_code = settings.exit_code;
     let mut connected = false;
     loop {
         // A model is ready once, and not before it is connected.
@@ -117,7 +132,7 @@ fn run() -> Result<u8, String> {
             if exit_at.is_some_and(|at| at <= now()) {
                 break;
             }
-            client.publish(&ready_topic, QoS::AtMostOnce, false, "").map_err(failed)?;
+            client.publish(to("mso", "ReadyForProcessing"), QoS::AtMostOnce, false, "").map_err(failed)?;
             println!("ready for processing");
             ready_at = None;
             continue;
@@ -125,10 +140,28 @@ fn run() -> Result<u8, String> {
         match event {
             News::Connected => {
                 connected = true;
-                client.subscribe(&done_topic, QoS::AtLeastOnce).map_err(failed)?;
+                client.subscribe(&from_so, QoS::AtLeastOnce).map_err(failed)?;
             }
-            News::Done => {
-                println!("the simulation is done");
+            News::Told { simulator, message } => {
+                let answer = match message.as_str() {
+                    "SimulationDone" => break,
+                    "ModelParameters" if settings.fail_at_parameters => {
+                        println!("an error occurred");
+                        let error = ErrorOccurred { error_message: "the fake model was told to fail".to_owned() }.encode_to_vec();
+                        client.publish(to(&simulator, "ErrorOccurred"), QoS::AtMostOnce, false, error).map_err(failed)?;
+                        exit_code = 0;
+                        break;
+                    }
+                    "ModelParameters" => "Parameterized",
+                    "NewStep" => "CalculationsDone",
+                    _ => continue,
+                };
+                println!("{message}: {answer}");
+                client.publish(to(&simulator, answer), QoS::AtMostOnce, false, "").map_err(failed)?;
+            }
+            News::Failed(problem) if connected && settings.exit_when_disconnected => {
+                println!("{problem}");
+                connected = false;
                 break;
             }
             News::Failed(problem) if connected => println!("{problem}; connecting again"),
@@ -140,8 +173,8 @@ fn run() -> Result<u8, String> {
         let until = now() + GOODBYE;
         while !matches!(wait(&heard, Some(until)), None | Some(News::Disconnected | News::Failed(_))) {}
     }
-    println!("ending with code {} at {:.3}", settings.exit_code, unix_seconds());
-    Ok(settings.exit_code)
+    println!("ending with code {exit_code} at {:.3}", clock::now().unix.0);
+    Ok(exit_code)
 }
 
 /// Each at once: what a test looks for may be the last line.
@@ -172,7 +205,10 @@ fn listen(mut connection: Connection, news: &Sender<News>) {
     for event in connection.iter() {
         let item = match event {
             Ok(Event::Incoming(Incoming::ConnAck(_))) => News::Connected,
-            Ok(Event::Incoming(Incoming::Publish(_))) => News::Done,
+            Ok(Event::Incoming(Incoming::Publish(publish))) => {
+                let part = |number| publish.topic.split('/').nth(number).unwrap_or_default().to_owned();
+                News::Told { simulator: part(2), message: part(6) }
+            }
             Ok(Event::Outgoing(Outgoing::Disconnect)) => News::Disconnected,
             Ok(_) => continue,
             Err(error) => {
@@ -198,12 +234,6 @@ fn wait(heard: &mpsc::Receiver<News>, until: Option<Instant>) -> Option<News> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a program of its own")]
 fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "a program of its own")]
-fn unix_seconds() -> f64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+    clock::now().instant
 }
