@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use devkit::feed::Feed;
 use mso::clock::{self, UnixTime};
 use mso::config::Config;
 use mso::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId};
@@ -17,11 +18,10 @@ use mso::kube::{Client, WatchEvent};
 use mso::orchestrator::event::PodCall;
 use serde_json::json;
 
-use support::cluster::apply;
-use support::feed::Feed;
+use support::manifests::apply;
 use support::service::{LISTED, Service, Settings};
 use support::stage::{SIMULATOR_ID, Stage};
-use support::{eventually, model_image, spawn, unique};
+use support::{Ground, eventually, spawn, unique};
 
 const MODELS: usize = 100;
 const IN_FLIGHT: usize = 16;
@@ -50,9 +50,9 @@ fn settings(stage: &Stage) -> Settings {
 }
 
 #[test]
-#[ignore = "figures: needs what the tests of tests/cluster need, and nothing else running"]
+#[ignore = "figures: only on the real ground, with nothing else running"]
 fn from_exec_to_subscribed_and_memory_at_rest() {
-    let stage = Stage::new();
+    let stage = Stage::on(Ground::Real);
     let settings = settings(&stage);
     let mut times = Vec::new();
     let mut memory = Vec::new();
@@ -68,9 +68,9 @@ fn from_exec_to_subscribed_and_memory_at_rest() {
 }
 
 #[test]
-#[ignore = "figures: needs what the tests of tests/cluster need, and nothing else running"]
+#[ignore = "figures: only on the real ground, with nothing else running"]
 fn a_hundred_creates_beside_a_plain_loop() {
-    let stage = Stage::new();
+    let stage = Stage::on(Ground::Real);
     // More than any node has: no container is started, so that only creates are measured.
     apply(&[json!({
         "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "too-large", "namespace": stage.namespace.name},
@@ -110,7 +110,7 @@ fn plain_loop(client: &Client) -> Duration {
                 deploy: DeployId::new("0123456789abcdef").expect(VALID),
                 models: MODELS,
                 keep_logs_hours: 0.0,
-                image: model_image(),
+                image: Ground::Real.model_image(),
                 variables: Vec::new(),
             }
         })
@@ -130,9 +130,9 @@ fn plain_loop(client: &Client) -> Duration {
 }
 
 #[test]
-#[ignore = "figures: needs what the tests of tests/cluster need, and nothing else running"]
+#[ignore = "figures: only on the real ground, with nothing else running"]
 fn from_a_containers_end_to_model_has_terminated() {
-    let stage = Stage::new();
+    let stage = Stage::on(Ground::Real);
     let _mso = Service::start(&settings(&stage));
     let seen = watch_ends(client(&stage));
     let simulation = stage.simulation();

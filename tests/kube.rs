@@ -1,14 +1,12 @@
-//! The Kubernetes client and the threads on it: against a real API server, the one that `KUBECONFIG` names, where each test has a namespace of its own;
-//! and against a scripted one, for what a real one rarely does.
-//!
-//! `cargo test --test kube -- --include-ignored`
+//! The Kubernetes client and the threads on it: on either ground, where each test has a namespace of its own; and against a scripted API
+//! server, for what the others rarely do.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests, too")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+
+mod support;
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -26,14 +24,15 @@ use mso::secret::Secret;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
+use support::namespace::Namespace;
+use support::{Ground, ground};
 
 const EVENT_TIME: Duration = Duration::from_secs(20);
 
 #[test]
-#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
 fn a_pod_is_created_seen_labelled_and_deleted() {
-    let namespace = Namespace::new("life");
-    let client = namespace.client();
+    let namespace = Namespace::with_account(ground());
+    let client = client_of(&namespace);
     let start = client.list_pods().unwrap();
     assert!(start.pods.is_empty() && start.server_time.is_some());
 
@@ -55,7 +54,7 @@ fn a_pod_is_created_seen_labelled_and_deleted() {
     assert_eq!(labelled.metadata.labels.delete_by_datetime.as_deref(), Some("1657273230.082123"));
     assert_eq!(labelled.metadata.labels.model_id.as_deref(), Some("m1"), "the other labels stay");
     pod_of(client.call(&PodCall::Stop { name: name.clone(), uid: uid.clone() }));
-    assert_eq!(namespace.kubectl(&["get", "pod", name.as_str(), "-o", "jsonpath={.spec.activeDeadlineSeconds}"]), "1");
+    assert_eq!(namespace.pod(name.as_str()).unwrap()["spec"]["activeDeadlineSeconds"], 1);
     assert_eq!(client.call(&PodCall::Delete { name: name.clone(), uid: uid.clone() }), Ok(Answer::Done));
 
     let mut watch = client.watch_pods(&start.resource_version, 30).unwrap();
@@ -77,20 +76,18 @@ fn a_pod_is_created_seen_labelled_and_deleted() {
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
 fn a_watch_ends_in_order_when_its_time_is_over() {
-    let namespace = Namespace::new("watch-time");
-    let client = namespace.client();
+    let namespace = Namespace::with_account(ground());
+    let client = client_of(&namespace);
     let version = client.list_pods().unwrap().resource_version;
     let events: Vec<_> = client.watch_pods(&version, 2).unwrap().collect();
     assert!(events.iter().all(|event| matches!(event, Ok(WatchEvent::Bookmark(_)))), "{events:?}");
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
 fn another_pod_of_the_same_name_is_not_touched() {
-    let namespace = Namespace::new("uid");
-    let client = namespace.client();
+    let namespace = Namespace::with_account(ground());
+    let client = client_of(&namespace);
     pod_of(client.call(&PodCall::Create(Arc::new(new_pod("m1")))));
     let (name, uid) = (name("m1"), Uid::new("00000000-0000-0000-0000-000000000000").unwrap());
     let calls = [
@@ -102,27 +99,28 @@ fn another_pod_of_the_same_name_is_not_touched() {
         let error = client.call(&call).unwrap_err();
         assert!(error.is_conflict(), "{call:?}: {error}");
     }
-    let pod: Value = serde_json::from_str(&namespace.kubectl(&["get", "pod", name.as_str(), "-o", "json"])).unwrap();
+    let pod = namespace.pod(name.as_str()).unwrap();
     assert_eq!(pod["metadata"]["labels"]["delete_by_datetime"], Value::Null);
     assert_eq!(pod["spec"]["activeDeadlineSeconds"], Value::Null);
     assert_eq!(pod["metadata"]["deletionTimestamp"], Value::Null);
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
 fn a_pod_that_is_refused_names_the_field() {
-    let namespace = Namespace::new("invalid");
-    let error = namespace.client().call(&PodCall::Create(Arc::new(NewPod { image: String::new(), ..new_pod("m1") }))).unwrap_err();
+    let namespace = Namespace::with_account(ground());
+    let error = client_of(&namespace).call(&PodCall::Create(Arc::new(NewPod { image: String::new(), ..new_pod("m1") }))).unwrap_err();
     let Error::Refused(status) = error else { panic!("{error}") };
     assert_eq!(status.code, 422);
     assert!(status.details.causes.iter().any(|cause| cause.field == "spec.containers[0].image"), "{status:?}");
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
+#[ignore = "only on the real ground: devkit's cluster knows no roles"]
 fn what_the_role_does_not_allow_is_forbidden() {
-    let namespace = Namespace::with_verbs("role", "get,list,watch");
-    let client = namespace.client();
+    let namespace = Namespace::with_account(Ground::Real);
+    let rules = json!({"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]});
+    namespace.kubectl(&["patch", "role", "mso", "--type=merge", "--patch", &rules.to_string()]);
+    let client = client_of(&namespace);
     assert!(client.list_pods().is_ok());
     let error = client.call(&PodCall::Create(Arc::new(new_pod("m1")))).unwrap_err();
     assert_eq!(error.code(), Some(403));
@@ -130,39 +128,36 @@ fn what_the_role_does_not_allow_is_forbidden() {
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
 fn a_refused_token_is_replaced_by_the_files_new_one_at_once() {
-    let namespace = Namespace::new("token");
-    let fixed = KubernetesSettings { token: Token::Fixed(Secret::new("wrong")), ..namespace.settings() };
+    let namespace = Namespace::with_account(ground());
+    let fixed = KubernetesSettings { token: Token::Fixed(Secret::new("wrong")), ..settings_of(&namespace) };
     assert_eq!(client(&fixed).list_pods().unwrap_err().code(), Some(401));
 
     let file = namespace.file("token", "wrong\n");
-    let client = client(&KubernetesSettings { token: Token::File(file.clone()), ..namespace.settings() });
+    let client = client(&KubernetesSettings { token: Token::File(file.clone()), ..settings_of(&namespace) });
     assert_eq!(client.list_pods().unwrap_err().code(), Some(401));
-    let Token::Fixed(token) = namespace.settings().token else { unreachable!("the settings of a namespace have a token") };
+    let Token::Fixed(token) = settings_of(&namespace).token else { unreachable!("the settings of a namespace have a token") };
     std::fs::write(file, format!("{}\n", token.reveal())).unwrap();
     let version = client.list_pods().unwrap().resource_version;
     assert!(client.watch_pods(&version, 1).is_ok());
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
 fn a_certificate_that_is_not_trusted_is_said_so() {
-    let namespace = Namespace::new("tls");
+    let namespace = Namespace::with_account(ground());
     let file = namespace.file("another-ca.crt", ANOTHER_CA);
-    let verified = KubernetesSettings { tls: Tls::Verified(file), ..namespace.settings() };
+    let verified = KubernetesSettings { tls: Tls::Verified(file), ..settings_of(&namespace) };
     let error = client(&verified).list_pods().unwrap_err();
     assert!(matches!(error, Error::Lost(_)));
     assert!(error.to_string().contains("certificate is not trusted") && error.to_string().contains("KUBERNETES_CA_FILE"), "{error}");
-    assert!(client(&KubernetesSettings { tls: Tls::Unverified, ..namespace.settings() }).list_pods().is_ok());
+    assert!(client(&KubernetesSettings { tls: Tls::Unverified, ..settings_of(&namespace) }).list_pods().is_ok());
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
 fn nobody_at_that_address_is_said_so() {
-    let namespace = Namespace::new("nobody");
+    let namespace = Namespace::with_account(ground());
     let error =
-        |host: &str, port| client(&KubernetesSettings { host: host.to_owned(), port, ..namespace.settings() }).list_pods().unwrap_err();
+        |host: &str, port| client(&KubernetesSettings { host: host.to_owned(), port, ..settings_of(&namespace) }).list_pods().unwrap_err();
     let refused = error("127.0.0.1", 1).to_string();
     assert!(refused.contains("https://127.0.0.1:1") && refused.to_lowercase().contains("refused"), "{refused}");
     let unknown = error("no-such-host.invalid", 443);
@@ -170,9 +165,8 @@ fn nobody_at_that_address_is_said_so() {
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
 fn a_list_of_two_pages_is_complete_and_an_old_version_has_expired() {
-    let namespace = Namespace::new("pages");
+    let namespace = Namespace::with_account(ground());
     let pod = |number: usize, mark: &str| {
         json!({
             "apiVersion": "v1", "kind": "Pod",
@@ -180,12 +174,12 @@ fn a_list_of_two_pages_is_complete_and_an_old_version_has_expired() {
             "spec": {"nodeSelector": {"mso.dots/no-such": "node"}, "containers": [{"name": "c", "image": "none"}]},
         })
     };
-    let mut pods: Vec<Value> = (0..501).map(|number| pod(number, "test-so")).collect();
-    pods.push(pod(501, "another-so"));
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": pods});
-    namespace.kubectl_with(&["create", "-f", "-"], &list.to_string());
+    for number in 0..501 {
+        namespace.create(&pod(number, "test-so"));
+    }
+    namespace.create(&pod(501, "another-so"));
 
-    let client = namespace.client();
+    let client = client_of(&namespace);
     let list = client.list_pods().unwrap();
     let mut names: Vec<&str> = list.pods.iter().map(|pod| pod.metadata.name.as_str()).collect();
     names.sort_unstable();
@@ -202,11 +196,10 @@ fn a_list_of_two_pages_is_complete_and_an_old_version_has_expired() {
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
 fn sixteen_threads_make_sixteen_connections() {
-    let namespace = Namespace::new("reuse");
+    let namespace = Namespace::with_account(ground());
     // Each create is refused, so that nothing runs, and its answer is an error, whose body must be read as well.
-    namespace.kubectl(&["create", "quota", "none", "--hard=pods=0"]);
+    namespace.refuse_pods();
     let wire = Wire::to(&namespace);
     let client = client(&wire.settings(&namespace));
     let round = Barrier::new(16);
@@ -228,9 +221,8 @@ fn sixteen_threads_make_sixteen_connections() {
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
 fn a_watch_that_is_cut_goes_on_where_it_was() {
-    let namespace = Namespace::new("cut");
+    let namespace = Namespace::with_account(ground());
     let wire = Wire::to(&namespace);
     let watching = client(&wire.settings(&namespace));
     let (sender, events) = crossbeam_channel::bounded(16);
@@ -239,7 +231,7 @@ fn a_watch_that_is_cut_goes_on_where_it_was() {
     assert!(matches!(next(&events), PodsEvent::Listed(pods) if pods.is_empty()));
     assert!(matches!(next(&events), PodsEvent::ServerTime(_)), "the watch began");
 
-    let calling = namespace.client();
+    let calling = client_of(&namespace);
     let first = pod_of(calling.call(&PodCall::Create(Arc::new(new_pod("m1")))));
     assert!(matches!(next(&events), PodsEvent::Changed(pod) if pod.metadata.uid == first.metadata.uid));
     wire.cut();
@@ -264,10 +256,9 @@ fn a_watch_that_is_cut_goes_on_where_it_was() {
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster: KUBECONFIG and kubectl"]
 fn a_deployer_gives_back_each_call_with_its_outcome() {
-    let namespace = Namespace::new("deployer");
-    let client = namespace.client();
+    let namespace = Namespace::with_account(ground());
+    let client = client_of(&namespace);
     let (calls, to_do) = crossbeam_channel::unbounded();
     let (sender, events) = crossbeam_channel::bounded(16);
     calls.send((get("m1"), 7)).unwrap();
@@ -391,105 +382,19 @@ fn client(settings: &KubernetesSettings) -> Client {
     Client::new(settings, &PodSettings::new(simulator), 16).unwrap()
 }
 
-/// A namespace with an account as ours is in the field, until it is dropped.
-struct Namespace {
-    name: String,
-    folder: PathBuf,
-    settings: KubernetesSettings,
-}
-
-impl Namespace {
-    fn new(test: &str) -> Self {
-        Self::with_verbs(test, "get,list,watch,create,patch,delete")
-    }
-
-    fn with_verbs(test: &str, verbs: &str) -> Self {
-        let name = format!("mso-kube-{test}-{}", std::process::id());
-        let folder = std::env::temp_dir().join(&name);
-        std::fs::create_dir_all(&folder).unwrap();
-        let settings = settings(&name, &folder);
-        let mut namespace = Self { name, folder, settings };
-        kubectl(&["create", "namespace", &namespace.name], "");
-        namespace.kubectl(&["create", "serviceaccount", "mso"]);
-        namespace.kubectl(&["create", "role", "pods", &format!("--verb={verbs}"), "--resource=pods"]);
-        namespace.kubectl(&["create", "role", "logs", "--verb=get", "--resource=pods/log"]);
-        let account = format!("--serviceaccount={}:mso", namespace.name);
-        for role in ["pods", "logs"] {
-            namespace.kubectl(&["create", "rolebinding", role, &format!("--role={role}"), &account]);
-        }
-        namespace.settings.token = Token::Fixed(Secret::new(namespace.kubectl(&["create", "token", "mso"]).trim()));
-        namespace
-    }
-
-    fn settings(&self) -> KubernetesSettings {
-        self.settings.clone()
-    }
-
-    fn client(&self) -> Client {
-        client(&self.settings)
-    }
-
-    fn file(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.folder.join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
-    fn kubectl(&self, arguments: &[&str]) -> String {
-        self.kubectl_with(arguments, "")
-    }
-
-    fn kubectl_with(&self, arguments: &[&str], input: &str) -> String {
-        kubectl(&[&["--namespace", &self.name], arguments].concat(), input)
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-        // A namespace that is only just made may answer the first time with a conflict.
-        let delete = || Command::new("kubectl").args(["delete", "namespace", &self.name, "--wait=false"]).output();
-        let _ = (0..3).any(|_| delete().is_ok_and(|output| output.status.success()));
-    }
-}
-
-/// Without a token.
-fn settings(namespace: &str, folder: &std::path::Path) -> KubernetesSettings {
-    let config: Value = serde_json::from_str(&kubectl(&["config", "view", "--minify", "--raw", "-o", "json"], "")).unwrap();
-    let cluster = &config["clusters"][0]["cluster"];
-    let server = cluster["server"].as_str().unwrap().trim_start_matches("https://").trim_end_matches('/');
-    let (host, port) = match server.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().unwrap()),
-        None => (server, 443),
-    };
-    let ca_file = match cluster["certificate-authority"].as_str() {
-        Some(file) => file.into(),
-        None => {
-            let encoded = cluster["certificate-authority-data"].as_str().unwrap();
-            let file = folder.join("ca.crt");
-            std::fs::write(&file, run(Command::new("base64").arg("-d"), encoded)).unwrap();
-            file
-        }
-    };
+fn settings_of(namespace: &Namespace) -> KubernetesSettings {
+    let (host, port) = namespace.api_address();
     KubernetesSettings {
-        host: host.trim_matches(['[', ']']).to_owned(),
+        host,
         port,
-        token: Token::Fixed(Secret::new("none yet")),
-        tls: Tls::Verified(ca_file),
-        namespace: namespace.to_owned(),
+        token: Token::Fixed(Secret::new(namespace.token())),
+        tls: Tls::Verified(namespace.ca_file()),
+        namespace: namespace.name.clone(),
     }
 }
 
-fn kubectl(arguments: &[&str], input: &str) -> String {
-    run(Command::new("kubectl").args(arguments), input)
-}
-
-fn run(command: &mut Command, input: &str) -> String {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+fn client_of(namespace: &Namespace) -> Client {
+    client(&settings_of(namespace))
 }
 
 /// A stretch of wire to the API server that counts connections and can be cut.
@@ -504,7 +409,7 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let wire = Self { port: listener.local_addr().unwrap().port(), connections: Arc::default(), ends: Arc::default() };
         let (connections, ends) = (wire.connections.clone(), wire.ends.clone());
-        let (host, port) = (namespace.settings.host.clone(), namespace.settings.port);
+        let (host, port) = namespace.api_address();
         spawn(move || {
             for near in listener.incoming() {
                 let (near, far) = (near.unwrap(), TcpStream::connect((host.as_str(), port)).unwrap());
@@ -523,7 +428,7 @@ impl Wire {
 
     /// The certificate need not be for this end of the wire.
     fn settings(&self, namespace: &Namespace) -> KubernetesSettings {
-        KubernetesSettings { host: "127.0.0.1".to_owned(), port: self.port, tls: Tls::Unverified, ..namespace.settings() }
+        KubernetesSettings { host: "127.0.0.1".to_owned(), port: self.port, tls: Tls::Unverified, ..settings_of(namespace) }
     }
 
     fn cut(&self) {
@@ -603,19 +508,8 @@ fn spawn(body: impl FnOnce() + Send + 'static) {
     thread::Builder::new().spawn(body).unwrap();
 }
 
-/// Its key was thrown away.
-const ANOTHER_CA: &str = "-----BEGIN CERTIFICATE-----
-MIIBgTCCASegAwIBAgIUFsg9OEyqat+YW9J/hA0H8S9S8zYwCgYIKoZIzj0EAwIw
-FTETMBEGA1UEAwwKYW5vdGhlciBDQTAgFw0yNjExMjMyMjU4MTRaGA8yMTI2MTAz
-MDIyNTgxNFowFTETMBEGA1UEAwwKYW5vdGhlciBDQTBZMBMGByqGSM49AgEGCCqG
-SM49AwEHA0IABADGsYLsXHJB6IxVk5UCBUNQwbCajGZC6Q0m+WCMIVDgvztAVle5
-+T+OhYHIp/MbiS3QsT8O0cmTlm2xC5o5Gf+jUzBRMB0GA1UdDgQWBBQSxzhBlXsU
-2xEagKQsmwzw8jiTNDAfBgNVHSMEGDAWgBQSxzhBlXsU2xEagKQsmwzw8jiTNDAP
-BgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0gAMEUCIQCJgbysC9HdfeuraMgj
-KD/1H7jwa2L0vpc4XuuLeotDQQIgSlJuj7PH7rOQx4WbrJL7YrG3rkwL64flG9tg
-4A9Ypx4=
------END CERTIFICATE-----
-";
+/// A CA that has signed nothing. Its key was thrown away.
+const ANOTHER_CA: &str = include_str!("support/another-ca.crt");
 
 const LOOPBACK_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
 MIIBmjCCAUGgAwIBAgIUL9I+6Mr8B4RgPqB8tbVU07nbHEUwCgYIKoZIzj0EAwIw

@@ -1,12 +1,14 @@
-//! The broker: the one that the environment names, or a mosquitto of the test's own that it can kill.
+//! The broker: devkit's; or a mosquitto, the one that the environment names or one of the test's own.
 
-use std::io::ErrorKind;
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{eventually, required, unique};
+use devkit::broker::{Clients, Fault, Server};
+use devkit::kubectl::{Kubectl, PortForward};
+use devkit::mosquitto::Mosquitto;
+use rumqttc::ConnectReturnCode;
+
+use super::{Ground, required};
 
 pub(crate) struct Broker {
     pub(crate) host: String,
@@ -14,34 +16,119 @@ pub(crate) struct Broker {
     /// As a pod reaches it.
     pub(crate) pod_host: String,
     pub(crate) pod_port: u16,
-    own: Option<Mosquitto>,
+    program: Program,
+}
+
+enum Program {
+    Devkit(Mutex<Server>),
+    Shared,
+    Own(Mutex<Mosquitto>),
+    /// A pod, and the way to it.
+    Pod(PortForward),
 }
 
 impl Broker {
-    pub(crate) fn shared() -> Self {
-        let (host, port) = split(&std::env::var("MSO_TEST_BROKER").unwrap_or_else(|_| "127.0.0.1:1883".to_owned()));
-        let (pod_host, pod_port) = in_pod();
-        Self { host, port, pod_host, pod_port, own: None }
+    /// For a test that leaves it alone.
+    pub(crate) fn shared(ground: Ground) -> Self {
+        match ground {
+            Ground::Devkit => Self::devkit(),
+            Ground::Real => {
+                let (host, port) = split(&std::env::var("MSO_TEST_BROKER").unwrap_or_else(|_| "127.0.0.1:1883".to_owned()));
+                let (pod_host, pod_port) = in_pod();
+                Self { host, port, pod_host, pod_port, program: Program::Shared }
+            }
+        }
     }
 
     /// Pods reach this machine where they reach the shared one.
-    pub(crate) fn own() -> Self {
-        let mosquitto = Mosquitto::new();
-        let port = mosquitto.port;
-        Self { host: "127.0.0.1".to_owned(), port, pod_host: in_pod().0, pod_port: port, own: Some(mosquitto) }
+    pub(crate) fn own(ground: Ground) -> Self {
+        match ground {
+            Ground::Devkit => Self::devkit(),
+            Ground::Real => Self::mosquitto(&[]),
+        }
     }
 
+    /// One's own, which passes on more than the service takes. As people are told to set it, mosquitto would keep that to itself.
+    pub(crate) fn that_passes_what_is_too_large(ground: Ground) -> Self {
+        match ground {
+            Ground::Devkit => Self::devkit(),
+            Ground::Real => Self::mosquitto(&[("message_size_limit", "0")]),
+        }
+    }
+
+    pub(crate) fn that_lets_nobody_in(ground: Ground) -> Self {
+        match ground {
+            Ground::Devkit => {
+                let broker = Self::devkit();
+                broker.server().misbehave(Clients::All, Fault::RefuseConnections(ConnectReturnCode::NotAuthorized));
+                broker
+            }
+            Ground::Real => Self::mosquitto(&[("allow_anonymous", "false")]),
+        }
+    }
+
+    /// A pod of the cluster that `KUBECONFIG` names.
+    pub(crate) fn pod(namespace: &str, pod: &str, address: &str) -> Self {
+        const PORT: u16 = 1883;
+        let way = Kubectl::default().port_forward(namespace, pod, PORT).expect("kubectl reaches the pod");
+        Self { host: "127.0.0.1".to_owned(), port: way.port, pod_host: address.to_owned(), pod_port: PORT, program: Program::Pod(way) }
+    }
+
+    fn devkit() -> Self {
+        let server = Server::start().expect("there is a free port");
+        let (host, port) = (server.address().ip().to_string(), server.address().port());
+        Self { pod_host: host.clone(), pod_port: port, host, port, program: Program::Devkit(Mutex::new(server)) }
+    }
+
+    fn mosquitto(settings: &[(&str, &str)]) -> Self {
+        let mosquitto = Mosquitto::start(Path::new(env!("CARGO_TARGET_TMPDIR")), settings).expect("mosquitto starts");
+        let (host, port) = (mosquitto.address().ip().to_string(), mosquitto.address().port());
+        Self { host, port, pod_host: in_pod().0, pod_port: port, program: Program::Own(Mutex::new(mosquitto)) }
+    }
+
+    /// Mosquitto where it stands. devkit's broker is stopped in order: what has reached it is handled and answered, and counts.
     pub(crate) fn kill(&self) {
-        self.mosquitto().kill();
+        match &self.program {
+            Program::Devkit(_) => self.server().stop(),
+            Program::Shared | Program::Pod(_) => panic!("it is not this test's to kill"),
+            Program::Own(mosquitto) => lock(mosquitto).kill(),
+        }
     }
 
-    /// Again, with all that it had written.
+    /// Again, with all that it had kept.
     pub(crate) fn start(&self) {
-        self.mosquitto().start();
+        match &self.program {
+            Program::Devkit(_) => self.server().restart().expect("its port is free"),
+            Program::Shared | Program::Pod(_) => panic!("it runs"),
+            Program::Own(mosquitto) => lock(mosquitto).restart().expect("mosquitto starts again"),
+        }
     }
 
-    fn mosquitto(&self) -> &Mosquitto {
-        self.own.as_ref().expect("the broker is the test's own")
+    /// Again, but it knows nothing of this client.
+    pub(crate) fn start_without_the_session_of(&self, client: &str) {
+        match &self.program {
+            Program::Devkit(_) => self.server().forget_session(client),
+            Program::Shared | Program::Pod(_) => panic!("it runs"),
+            Program::Own(mosquitto) => lock(mosquitto).forget_session(client).expect("mosquitto forgets"),
+        }
+        self.start();
+    }
+
+    /// Who came, who left and why: in mosquitto's words.
+    pub(crate) fn log(&self) -> String {
+        match &self.program {
+            Program::Devkit(_) => self.server().log().join("\n"),
+            Program::Shared | Program::Pod(_) => "(not this test's alone)".to_owned(),
+            Program::Own(mosquitto) => lock(mosquitto).log(),
+        }
+    }
+
+    /// devkit's, for what mosquitto cannot be told to do.
+    pub(crate) fn server(&self) -> MutexGuard<'_, Server> {
+        match &self.program {
+            Program::Devkit(server) => lock(server),
+            Program::Shared | Program::Own(_) | Program::Pod(_) => panic!("only devkit's broker misbehaves when asked"),
+        }
     }
 }
 
@@ -54,52 +141,7 @@ fn split(address: &str) -> (String, u16) {
     (host.to_owned(), port.parse().unwrap_or_else(|_| panic!("{address:?} is not host:port")))
 }
 
-struct Mosquitto {
-    folder: PathBuf,
-    port: u16,
-    process: Mutex<Option<Child>>,
-}
-
-impl Mosquitto {
-    fn new() -> Self {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("mosquitto-{}", unique()));
-        std::fs::create_dir_all(&folder).expect("the test's folder can be made");
-        let port = TcpListener::bind("0.0.0.0:0").and_then(|listener| listener.local_addr()).expect("there is a free port").port();
-        // Acknowledged is written, as the one in the field has it. Started by root it would become a user who may not write here.
-        let config = format!(
-            "user root\nlistener {port} 0.0.0.0\nallow_anonymous true\nset_tcp_nodelay true\nqueue_qos0_messages true\npersistence true\n\
-             autosave_interval 1\nautosave_on_changes true\npersistence_location {}/\n",
-            folder.display()
-        );
-        std::fs::write(folder.join("mosquitto.conf"), config).expect("the configuration can be written");
-        let mosquitto = Self { folder, port, process: Mutex::default() };
-        mosquitto.start();
-        mosquitto
-    }
-
-    fn start(&self) {
-        let spawn = |program: &str| {
-            Command::new(program).arg("-c").arg(self.folder.join("mosquitto.conf")).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
-        };
-        // Debian has it where only root looks for programs.
-        let process = match spawn("mosquitto") {
-            Err(error) if error.kind() == ErrorKind::NotFound => spawn("/usr/sbin/mosquitto"),
-            result => result,
-        };
-        *self.process.lock().expect("no test panics here") = Some(process.expect("mosquitto is installed"));
-        eventually("mosquitto", || TcpStream::connect(("127.0.0.1", self.port)).ok());
-    }
-
-    fn kill(&self) {
-        if let Some(mut process) = self.process.lock().expect("no test panics here").take() {
-            process.kill().and_then(|()| process.wait()).expect("mosquitto can be killed");
-        }
-    }
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        self.kill();
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
+/// A test that failed while it held it tells its log.
+fn lock<T>(program: &Mutex<T>) -> MutexGuard<'_, T> {
+    program.lock().unwrap_or_else(PoisonError::into_inner)
 }

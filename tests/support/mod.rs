@@ -1,35 +1,57 @@
-//! What the tests of the whole service share: a namespace and a simulator name of one's own, the service's process, the SO that a test plays.
+//! What the tests of the whole service share: a stage to play on, the service's process, the SO that a test plays.
 //!
-//! They need a cluster (`KUBECONFIG`, kubectl), a broker, and images, which the environment names:
-//! - `MSO_TEST_MODEL_IMAGE`: the fake model's image, as a pod names it;
-//! - `MSO_TEST_IMAGE`: the service's, for the tests that run it as a pod;
-//! - `MSO_TEST_BROKER`: the broker's `host:port`, `127.0.0.1:1883` unless set;
-//! - `MSO_TEST_BROKER_IN_POD`: the same as a pod reaches it.
+//! There are two grounds, and each test is written for both; one that only one of them can play says which and why.
+//! - devkit's broker and cluster, in the test's own process: nothing else is needed;
+//! - mosquitto and the cluster that `KUBECONFIG` names, where `MSO_TEST_GROUND=real`. The variables that this takes are in docs/testing.md.
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod broker;
-pub(crate) mod cluster;
-pub(crate) mod feed;
+pub(crate) mod manifests;
+pub(crate) mod namespace;
 pub(crate) mod service;
-pub(crate) mod so;
 pub(crate) mod stage;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use devkit::wait;
 use mso::clock;
 
 /// For whatever a test waits for, while others keep the machine busy: only a failure takes this long.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+
+/// The image of the fake model on devkit's ground.
+pub(crate) const FAKE_MODEL: &str = "fake-model";
+
+/// Where the tests are played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ground {
+    Devkit,
+    Real,
+}
+
+pub(crate) fn ground() -> Ground {
+    match std::env::var("MSO_TEST_GROUND").as_deref() {
+        Err(_) | Ok("devkit") => Ground::Devkit,
+        Ok("real") => Ground::Real,
+        Ok(other) => panic!("MSO_TEST_GROUND is {other:?}: it takes devkit or real"),
+    }
+}
 
 /// A test without one of these cannot go on.
 pub(crate) fn required(name: &str, what: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: it names {what}"))
 }
 
-pub(crate) fn model_image() -> String {
-    required("MSO_TEST_MODEL_IMAGE", "the fake model's image, as a pod names it")
+impl Ground {
+    /// As a pod names it.
+    pub(crate) fn model_image(self) -> String {
+        match self {
+            Self::Devkit => FAKE_MODEL.to_owned(),
+            Self::Real => required("MSO_TEST_MODEL_IMAGE", "the fake model's image, as a pod names it"),
+        }
+    }
 }
 
 pub(crate) fn service_image() -> String {
@@ -44,16 +66,8 @@ pub(crate) fn unique() -> String {
 }
 
 /// Asks again until there is an answer.
-pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    const PAUSE: Duration = Duration::from_millis(300);
-    let until = clock::now().instant + LIMIT;
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(clock::now().instant < until, "waited in vain for {what}");
-        std::thread::sleep(PAUSE);
-    }
+pub(crate) fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    wait::until(LIMIT, ask).unwrap_or_else(|| panic!("waited in vain for {what}"))
 }
 
 pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {

@@ -1,17 +1,16 @@
-//! All that one test needs: its namespace, its simulator name, its SO; and simulations on it.
+//! All that one test needs: its broker, its namespace, its simulator name, its SO; and simulations on it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mso::proto::{DeployModels, EnvironmentVariable, ModelConfiguration};
-use prost::Message;
+use mso::proto::{DeployModels, ModelConfiguration};
+
+use devkit::so::{Heard, Session, So, model_configuration};
 
 use super::broker::Broker;
-use super::cluster::{Namespace, api_address};
+use super::namespace::Namespace;
 use super::service::{Service, Settings};
-use super::so::{Heard, So};
-use super::{LIMIT, model_image, unique};
+use super::{Ground, LIMIT, ground, unique};
 
 /// What every request of these tests names.
 pub(crate) const SIMULATOR_ID: &str = "Test-SO";
@@ -20,48 +19,65 @@ pub(crate) const SIMULATOR_ID: &str = "Test-SO";
 pub(crate) const FAILED_WITHOUT_CODE: &str = "08 01 10 ff ff ff ff ff ff ff ff ff 01";
 
 pub(crate) struct Stage {
+    ground: Ground,
+    // Ends before its broker does.
+    pub(crate) so: So,
     pub(crate) namespace: Arc<Namespace>,
     pub(crate) broker: Arc<Broker>,
     /// `SIMULATOR_NAME`.
     pub(crate) simulator: String,
-    pub(crate) so: So,
-    /// For the CA's file and others.
-    pub(crate) folder: PathBuf,
 }
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        Self::on(Broker::shared())
+        Self::on(ground())
     }
 
-    pub(crate) fn on(broker: Broker) -> Self {
-        Self::of(Arc::new(Namespace::with_account()), Arc::new(broker))
+    /// For what only one of the grounds can play.
+    pub(crate) fn on(ground: Ground) -> Self {
+        Self::of(ground, Arc::new(Namespace::with_account(ground)), Arc::new(Broker::shared(ground)), Session::Clean)
+    }
+
+    /// With a broker that may be killed, which takes nothing from the SO.
+    pub(crate) fn with_own_broker() -> Self {
+        Self::with_lasting_session_in(Broker::own(ground()))
+    }
+
+    /// With a broker that passes more to the service than that takes.
+    pub(crate) fn with_broker_that_passes_what_is_too_large() -> Self {
+        Self::with_lasting_session_in(Broker::that_passes_what_is_too_large(ground()))
+    }
+
+    fn with_lasting_session_in(broker: Broker) -> Self {
+        Self::of(ground(), Arc::new(Namespace::with_account(ground())), Arc::new(broker), Session::Lasting)
+    }
+
+    /// In a real namespace, with a broker in it.
+    pub(crate) fn with_broker_in(namespace: Namespace, broker: Broker) -> Self {
+        Self::of(Ground::Real, Arc::new(namespace), Arc::new(broker), Session::Clean)
     }
 
     /// Another simulator in the same namespace.
     pub(crate) fn beside(&self) -> Self {
-        Self::of(self.namespace.clone(), self.broker.clone())
+        Self::of(self.ground, self.namespace.clone(), self.broker.clone(), Session::Clean)
     }
 
-    fn of(namespace: Arc<Namespace>, broker: Arc<Broker>) -> Self {
+    fn of(ground: Ground, namespace: Arc<Namespace>, broker: Arc<Broker>, session: Session) -> Self {
         let simulator = format!("so-{}", unique());
-        let so = So::connect(&broker, &simulator);
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&simulator);
-        std::fs::create_dir_all(&folder).expect("the test's folder can be made");
-        std::fs::write(folder.join("ca.crt"), namespace.ca()).expect("the CA can be written");
-        Self { namespace, broker, simulator, so, folder }
+        let so = So::connect(&broker.host, broker.port, &simulator, &simulator, session).expect("the broker takes the SO");
+        Self { ground, namespace, broker, simulator, so }
     }
 
     /// Those with which the service runs outside of the cluster.
     pub(crate) fn settings(&self) -> Settings {
-        let (api_host, api_port) = api_address();
+        let (api_host, api_port) = self.namespace.api_address();
         let settings = [
             ("SIMULATOR_NAME", self.simulator.clone()),
             ("KUBERNETES_HOST", api_host),
-            ("KUBERNETES_PORT", api_port),
+            ("KUBERNETES_PORT", api_port.to_string()),
             ("KUBERNETES_NAMESPACE", self.namespace.name.clone()),
-            ("KUBERNETES_API_TOKEN", self.namespace.token("mso")),
-            ("KUBERNETES_CA_FILE", self.file("ca.crt")),
+            ("KUBERNETES_API_TOKEN", self.namespace.token()),
+            ("KUBERNETES_CA_FILE", self.namespace.ca_file().display().to_string()),
             ("MQTT_HOST", self.broker.host.clone()),
             ("MQTT_PORT", self.broker.port.to_string()),
             ("LOG_LEVEL", "DEBUG".to_owned()),
@@ -73,8 +89,8 @@ impl Stage {
         Service::start(&self.settings())
     }
 
-    pub(crate) fn file(&self, name: &str) -> String {
-        self.folder.join(name).display().to_string()
+    pub(crate) fn model_image(&self) -> String {
+        self.ground.model_image()
     }
 
     pub(crate) fn simulation(&self) -> Simulation<'_> {
@@ -99,7 +115,17 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
+        let complaints = self.so.complaints();
+        if std::thread::panicking() {
+            eprintln!("what the SO heard:");
+            self.so.heard.read(|heard| heard.iter().for_each(|heard| eprintln!("{:.3} {} {:?}", heard.at.0, heard.topic, heard.payload)));
+            eprintln!("what would have broken an SO in use: {complaints:?}");
+            eprintln!("the log of the broker:\n{}", self.broker.log());
+            eprintln!("the log of the cluster:\n{}", self.namespace.cluster_log());
+            eprintln!("the pods:\n{}", self.namespace.describe_pods());
+        } else {
+            assert!(complaints.is_empty(), "an SO in use would have failed: {complaints:#?}");
+        }
     }
 }
 
@@ -114,12 +140,7 @@ impl Simulation<'_> {
         let port = self.stage.broker.pod_port.to_string();
         let connection =
             [("MQTT_HOST", self.stage.broker.pod_host.as_str()), ("MQTT_PORT", &port), ("SIMULATION_ID", &self.id), ("MODEL_ID", id)];
-        let variable = |&(name, value): &(&str, &str)| EnvironmentVariable { name: name.to_owned(), value: value.to_owned() };
-        ModelConfiguration {
-            model_id: id.to_owned(),
-            image_url: model_image(),
-            environment_variables: connection.iter().chain(variables).map(variable).collect(),
-        }
+        model_configuration(id, &self.stage.model_image(), connection.iter().chain(variables).copied())
     }
 
     pub(crate) fn request(&self, keep_logs_hours: f64, models: Vec<ModelConfiguration>) -> DeployModels {
@@ -132,17 +153,17 @@ impl Simulation<'_> {
     }
 
     pub(crate) fn send(&self, request: &DeployModels) {
-        self.send_bytes(request.encode_to_vec());
+        self.stage.so.deploy(&self.id, request);
     }
 
     pub(crate) fn send_bytes(&self, payload: Vec<u8>) {
-        self.stage.so.publish(&format!("/lifecycle/{}/mso/{}/DeployModels", self.stage.simulator, self.id), payload);
+        self.stage.so.deploy_bytes(&self.id, payload);
     }
 
     /// As the SO ends a simulation.
     pub(crate) fn end_models(&self, models: &[&str]) {
         for model in models {
-            self.stage.so.publish(&format!("/lifecycle/{}/model/{}/{model}/SimulationDone", self.stage.simulator, self.id), Vec::new());
+            self.stage.so.end(&self.id, model);
         }
     }
 
@@ -175,7 +196,6 @@ impl Simulation<'_> {
     fn shown(&self, heard: &Heard) -> Option<String> {
         let rest = heard.topic.strip_prefix(&format!("/lifecycle/mso/{}/{}/", self.stage.simulator, self.id))?;
         let bytes: String = heard.payload.iter().map(|byte| format!(" {byte:02x}")).collect();
-        let retained = if heard.retained { " retained" } else { "" };
-        Some(format!("{rest}{bytes}{retained}"))
+        Some(format!("{rest}{bytes}"))
     }
 }

@@ -1,13 +1,7 @@
 //! Pods that are not this process's: other programs', and its own from before.
 
-use std::time::Duration;
-
-use crate::support::model_image;
 use crate::support::service::EARLIER_RUN;
 use crate::support::stage::Stage;
-
-/// For a process to be gone after a signal.
-const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Long ago.
 const PAST: &str = "1000000000.5";
@@ -15,7 +9,6 @@ const PAST: &str = "1000000000.5";
 const FUTURE: &str = "9999999999.5";
 
 #[test]
-#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the fake model's image: see README"]
 fn pods_without_our_mark_are_never_touched() {
     let stage = Stage::new();
     let labels = [
@@ -27,9 +20,9 @@ fn pods_without_our_mark_are_never_touched() {
     ];
     let of_another = [&labels[..], &[("mso.dots/simulator", "another")]].concat();
     let ended = [("MQTT_HOST", "not used"), ("SIMULATION_ID", "-"), ("MODEL_ID", "-"), ("EXIT_AFTER_SECONDS", "0")];
-    stage.namespace.create_pod("our-labels", &labels, &model_image(), &ended);
-    stage.namespace.create_pod("the-mark-of-another", &of_another, &model_image(), &ended);
-    stage.namespace.create_pod("no-labels", &[], &model_image(), &ended);
+    stage.namespace.create_pod("our-labels", &labels, &stage.model_image(), &ended);
+    stage.namespace.create_pod("the-mark-of-another", &of_another, &stage.model_image(), &ended);
+    stage.namespace.create_pod("no-labels", &[], &stage.model_image(), &ended);
     for pod in ["our-labels", "the-mark-of-another", "no-labels"] {
         stage.namespace.wait_for_phase(pod, "Succeeded");
     }
@@ -40,7 +33,6 @@ fn pods_without_our_mark_are_never_touched() {
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the fake model's image: see README"]
 fn pods_of_an_earlier_run_go_only_when_they_have_ended_and_their_time_is_over() {
     let stage = Stage::new();
     let create = |name: &str, exit_after: &str, delete_by: Option<&str>| {
@@ -56,7 +48,7 @@ fn pods_of_an_earlier_run_go_only_when_they_have_ended_and_their_time_is_over() 
         let variables =
             [("MQTT_HOST", stage.broker.pod_host.as_str()), ("MQTT_PORT", &port), ("SIMULATION_ID", &stage.simulator), ("MODEL_ID", name)];
         let variables = [&variables[..], &[("EXIT_AFTER_SECONDS", exit_after)]].concat();
-        stage.namespace.create_pod(name, &labels, &model_image(), &variables);
+        stage.namespace.create_pod(name, &labels, &stage.model_image(), &variables);
     };
     create("ended-and-over", "0", Some(PAST));
     create("ended-and-not-over", "0", Some(FUTURE));
@@ -80,7 +72,6 @@ fn pods_of_an_earlier_run_go_only_when_they_have_ended_and_their_time_is_over() 
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the fake model's image: see README"]
 fn a_signal_ends_the_service_and_a_restart_leaves_the_pods_running() {
     for signal in ["TERM", "INT"] {
         let stage = Stage::new();
@@ -89,8 +80,7 @@ fn a_signal_ends_the_service_and_a_restart_leaves_the_pods_running() {
         simulation.deploy(0.0, &["model-0", "model-1"]);
         simulation.hear("ModelsReady");
         let pods = stage.namespace.pod_uids();
-        let (status, time) = mso.end_by(signal);
-        assert!(status.success() && time < STOP_LIMIT, "{status} after {time:?}");
+        mso.stops_in_time_on(signal);
 
         let mso = stage.start_mso();
         mso.line(EARLIER_RUN);
@@ -104,7 +94,6 @@ fn a_signal_ends_the_service_and_a_restart_leaves_the_pods_running() {
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the fake model's image: see README"]
 fn a_signal_in_the_middle_of_a_deploy_ends_the_service_in_time() {
     let stage = Stage::new();
     let mut mso = stage.start_mso();
@@ -112,6 +101,5 @@ fn a_signal_in_the_middle_of_a_deploy_ends_the_service_in_time() {
     let ids: Vec<String> = (0..50).map(|number| format!("model-{number}")).collect();
     simulation.deploy(0.0, &ids.iter().map(String::as_str).collect::<Vec<_>>());
     mso.line("Deploying pod");
-    let (status, time) = mso.end_by("TERM");
-    assert!(status.success() && time < STOP_LIMIT, "{status} after {time:?}");
+    mso.stops_in_time_on("TERM");
 }

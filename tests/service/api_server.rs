@@ -1,37 +1,17 @@
-//! The cluster itself is taken down: these run alone, one after the other (`--test-threads=1`).
-//!
-//! `MSO_TEST_RESTART_APISERVER` is the shell command that kills the API server and starts it again.
+//! The API server is killed. A real one takes the whole cluster along: there these tests run alone, one after the other,
+//! `-- api_server:: --test-threads=1`, and `MSO_TEST_RESTART_APISERVER` is the shell command that kills it and starts it again.
 
-mod support;
-
-use std::process::{Command, Stdio};
-
-use support::service::{API_AWAY, API_BACK};
-use support::stage::Stage;
-
-/// `false`: there is no way to do it here.
-fn restart_api_server() -> bool {
-    let Ok(command) = std::env::var("MSO_TEST_RESTART_APISERVER") else {
-        eprintln!("passed over: MSO_TEST_RESTART_APISERVER is not set: it is the command that kills the API server and starts it again");
-        return false;
-    };
-    // What it starts may keep its output open, and outlives the test.
-    let done = Command::new("sh").args(["-c", &command]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    assert!(done.expect("there is a shell").success(), "{command}");
-    true
-}
+use crate::support::service::{API_AWAY, API_BACK};
+use crate::support::stage::Stage;
 
 #[test]
-#[ignore = "takes the cluster down: needs MSO_TEST_RESTART_APISERVER, and what the tests of tests/cluster need"]
 fn the_api_server_is_killed_while_a_simulation_runs() {
     let stage = Stage::new();
     let mso = stage.start_mso();
     let simulation = stage.simulation();
     simulation.deploy(0.0, &["model-0", "model-1"]);
     simulation.hear("ModelsReady");
-    if !restart_api_server() {
-        return;
-    }
+    stage.namespace.restart_api_server();
     simulation.end_models(&["model-0"]);
     simulation.hear("model-0/ModelHasTerminated");
     simulation.end_models(&["model-1"]);
@@ -43,7 +23,6 @@ fn the_api_server_is_killed_while_a_simulation_runs() {
 }
 
 #[test]
-#[ignore = "takes the cluster down: needs MSO_TEST_RESTART_APISERVER, and what the tests of tests/cluster need"]
 fn the_api_server_is_killed_in_the_middle_of_a_deploy() {
     let stage = Stage::new();
     let mso = stage.start_mso();
@@ -52,9 +31,7 @@ fn the_api_server_is_killed_in_the_middle_of_a_deploy() {
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     simulation.deploy(0.0, &ids);
     mso.line("Successfully deployed model");
-    if !restart_api_server() {
-        return;
-    }
+    stage.namespace.restart_api_server();
     simulation.hear("ModelsReady");
     assert_eq!(stage.namespace.pods().len(), ids.len());
     simulation.end_models(&ids);

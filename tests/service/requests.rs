@@ -23,7 +23,6 @@ impl Case {
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the fake model's image: see README"]
 fn a_bad_request_ends_its_simulation_at_once_and_the_next_one_works() {
     let stage = Stage::new();
     let mso = stage.start_mso();
@@ -92,7 +91,6 @@ fn bad_requests(simulation: &Simulation<'_>) -> Vec<Case> {
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the fake model's image: see README"]
 fn a_simulation_id_that_no_pod_can_have() {
     let stage = Stage::new();
     let mso = stage.start_mso();
@@ -108,7 +106,6 @@ fn a_simulation_id_that_no_pod_can_have() {
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the fake model's image: see README"]
 fn a_bad_request_for_a_simulation_that_runs_changes_nothing() {
     let stage = Stage::new();
     let mso = stage.start_mso();
@@ -125,7 +122,6 @@ fn a_bad_request_for_a_simulation_that_runs_changes_nothing() {
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the fake model's image: see README"]
 fn bytes_that_are_no_request_are_dropped() {
     let stage = Stage::new();
     let mso = stage.start_mso();
@@ -137,9 +133,8 @@ fn bytes_that_are_no_request_are_dropped() {
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the fake model's image: see README"]
-fn a_message_over_the_limit_is_dropped_and_the_next_request_works() {
-    let stage = Stage::new();
+fn a_message_over_the_limit_costs_the_session_and_the_next_request_works() {
+    let stage = Stage::with_broker_that_passes_what_is_too_large();
     let mso = stage.start_mso();
     let simulation = stage.simulation();
     simulation.send_bytes(vec![0; MESSAGE_BYTES_MAX + 1]);
@@ -150,13 +145,12 @@ fn a_message_over_the_limit_is_dropped_and_the_next_request_works() {
 
 /// A few bytes each on the wire, and many times that once decoded.
 #[test]
-#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the fake model's image: see README"]
 fn millions_of_small_things_in_one_message_do_not_fill_the_memory() {
-    /// The Deployment's limit, in k8s/.
+    /// Half of the Deployment's limit, in k8s/.
     const MEMORY_KB_MAX: u64 = 128 * 1024;
     const EMPTY_MODEL: &[u8] = b"\x12\x00";
     const SHORT_VARIABLE: &[u8] = b"\x1a\x03\x0a\x01a";
-    let stage = Stage::new();
+    let stage = Stage::with_broker_that_passes_what_is_too_large();
     let mso = stage.start_mso();
     let most = |thing: &[u8]| thing.repeat((MESSAGE_BYTES_MAX - 1000) / thing.len());
     let [models, variables] = [stage.simulation(), stage.simulation()];
@@ -174,7 +168,6 @@ fn millions_of_small_things_in_one_message_do_not_fill_the_memory() {
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the fake model's image: see README"]
 fn a_request_as_other_encoders_write_it() {
     let stage = Stage::new();
     let _mso = stage.start_mso();

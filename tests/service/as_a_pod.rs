@@ -1,11 +1,14 @@
 //! The service as a pod of the cluster, under the manifests in k8s/.
 
+use devkit::kubectl::kubectl;
 use serde_json::{Value, json};
 
-use crate::support::cluster::{Namespace, apply, kubectl, manifests, variable};
+use crate::support::broker::Broker;
+use crate::support::manifests::{apply, manifests, variable};
+use crate::support::namespace::{Namespace, RealNamespace};
 use crate::support::service::Service;
-use crate::support::service_image;
 use crate::support::stage::Stage;
+use crate::support::{Ground, service_image};
 
 /// Puts the Deployment among these objects on the test's broker, with the test's image.
 fn set_up(objects: &mut [Value], stage: &Stage) {
@@ -24,9 +27,9 @@ fn started(namespace: &str) -> Service {
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the images of mso and the fake model: see README"]
+#[ignore = "only on the real ground: the service itself runs as a pod"]
 fn beside_its_models_under_the_smallest_role() {
-    let stage = Stage::new();
+    let stage = Stage::on(Ground::Real);
     let mut objects = manifests(".", |_| stage.namespace.name.clone());
     set_up(&mut objects, &stage);
     apply(&objects);
@@ -35,10 +38,10 @@ fn beside_its_models_under_the_smallest_role() {
 }
 
 #[test]
-#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the images of mso and the fake model: see README"]
+#[ignore = "only on the real ground: the service itself runs as a pod"]
 fn under_restricted_pod_security_with_its_models_in_another_namespace() {
-    let stage = Stage::new();
-    let system = Namespace::new();
+    let stage = Stage::on(Ground::Real);
+    let system = RealNamespace::new();
     let mut objects = manifests("restricted", |name| match name {
         "dots" => stage.namespace.name.clone(),
         _ => system.name.clone(),
@@ -52,12 +55,43 @@ fn under_restricted_pod_security_with_its_models_in_another_namespace() {
     assert_eq!(enforced, "restricted");
 }
 
+#[test]
+#[ignore = "only on the real ground: the service itself runs as a pod"]
+fn with_the_mosquitto_of_the_demonstration() {
+    let namespace = Namespace::with_account(Ground::Real);
+    let mut objects = manifests("demonstration", |_| namespace.name.clone());
+    let is_service = |object: &mut Value| object["kind"] == "Deployment" && object["metadata"]["name"] == "mso";
+    let mut service: Vec<Value> = objects.extract_if(.., is_service).collect();
+    let mosquitto = objects.iter_mut().find(|object| object["kind"] == "Deployment").expect("mosquitto is a Deployment");
+    if let Ok(image) = std::env::var("MSO_TEST_MOSQUITTO_IMAGE") {
+        mosquitto["spec"]["template"]["spec"]["containers"][0]["image"] = image.into();
+    }
+    apply(&objects);
+    namespace.kubectl(&["rollout", "status", "deployment/mosquitto-demonstration", "--timeout=120s"]);
+    let selected = [
+        "get",
+        "pods",
+        "--selector=app.kubernetes.io/name=mosquitto-demonstration",
+        "-o",
+        "jsonpath={.items[0].metadata.name} {.items[0].status.podIP}",
+    ];
+    let pod = namespace.kubectl(&selected);
+    let (pod, address) = pod.split_once(' ').expect("the pod has an address");
+    let broker = Broker::pod(&namespace.name, pod, address);
+
+    let stage = Stage::with_broker_in(namespace, broker);
+    set_up(&mut service, &stage);
+    apply(&service);
+    let _mso = started(&stage.namespace.name);
+    stage.run_one_more();
+}
+
 /// As today's deployments have it: its token in the environment, the API by its service's name, an account that mounts only the CA for it.
 #[test]
-#[ignore = "needs a Kubernetes cluster (KUBECONFIG, kubectl), a broker and the images of mso and the fake model: see README"]
+#[ignore = "only on the real ground: the service itself runs as a pod"]
 fn with_the_account_and_the_role_of_the_field() {
     const ACCOUNT: &str = "simulation";
-    let stage = Stage::new();
+    let stage = Stage::on(Ground::Real);
     let namespace = &stage.namespace.name;
     let mut objects = manifests(".", |_| namespace.clone());
     objects.retain(|object| object["kind"] == "Deployment");
@@ -67,7 +101,7 @@ fn with_the_account_and_the_role_of_the_field() {
     let deployment = &mut objects[0];
     *variable(deployment, "KUBERNETES_HOST") = "kubernetes.default".into();
     *variable(deployment, "KUBERNETES_PORT") = "443".into();
-    *variable(deployment, "KUBERNETES_API_TOKEN") = stage.namespace.token(ACCOUNT).into();
+    *variable(deployment, "KUBERNETES_API_TOKEN") = stage.namespace.kubectl(&["create", "token", ACCOUNT]).into();
     deployment["spec"]["template"]["spec"]["serviceAccountName"] = "default".into();
     apply(&objects[..1]);
     let _mso = started(namespace);

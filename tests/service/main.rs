@@ -1,0 +1,13 @@
+//! The whole service among its neighbours. Each test has a broker or a simulator name, and a namespace, of its own, so that they run side
+//! by side.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod api_server;
+mod as_a_pod;
+mod faults;
+mod other_pods;
+mod outages;
+mod requests;
+mod simulations;

@@ -1,0 +1,310 @@
+//! A namespace of one test's own, with the account `mso` in it. The test is its administrator, through the same API on either ground.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::LazyLock;
+
+use devkit::api::Api;
+use devkit::cluster::{Fault, FaultKind, Image, Server, Status};
+use devkit::kubectl::kubectl;
+use devkit::program::build;
+use serde_json::{Value, json};
+
+use super::manifests::{apply, manifests};
+use super::{FAKE_MODEL, Ground, eventually, required, unique};
+
+/// Gone with all that is in it when the test is over.
+pub(crate) struct Namespace {
+    pub(crate) name: String,
+    /// The administrator's.
+    api: Api,
+    address: (String, u16),
+    folder: PathBuf,
+    cluster: Cluster,
+}
+
+enum Cluster {
+    Devkit(Server),
+    Real(RealNamespace),
+}
+
+/// What finds the namespaces of tests that were killed.
+const LEFT_BY_TESTS: &str = "mso-test";
+
+/// On the cluster that `KUBECONFIG` names; deleted when dropped.
+pub(crate) struct RealNamespace {
+    pub(crate) name: String,
+}
+
+impl RealNamespace {
+    pub(crate) fn new() -> Self {
+        let name = format!("mso-test-{}", unique());
+        let metadata = json!({"name": name, "labels": {LEFT_BY_TESTS: "true"}});
+        apply(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})]);
+        Self { name }
+    }
+
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
+        kubectl(&[&["-n", &self.name], arguments].concat(), "").unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"))
+    }
+}
+
+impl Drop for RealNamespace {
+    fn drop(&mut self) {
+        if let Err(error) = kubectl(&["delete", "namespace", &self.name, "--wait=false", "--ignore-not-found"], "") {
+            eprintln!("namespace {} is left: {error}", self.name);
+        }
+    }
+}
+
+const CA_FILE: &str = "ca.crt";
+
+/// While this secret is there, the token is valid.
+const LIFE_OF_THE_TOKEN: &str = "life-of-the-token";
+
+/// The account with which a test on a real cluster is the administrator of its namespace.
+const ADMINISTRATOR: &str = "test";
+
+impl Namespace {
+    pub(crate) fn with_account(ground: Ground) -> Self {
+        match ground {
+            Ground::Devkit => Self::on_devkit(),
+            Ground::Real => Self::on_real_cluster(),
+        }
+    }
+
+    fn on_devkit() -> Self {
+        static FAKE_MODEL_PROGRAM: LazyLock<PathBuf> =
+            LazyLock::new(|| build("devkit", "fake-model").unwrap_or_else(|problem| panic!("{problem}")));
+        let fake_model = FAKE_MODEL_PROGRAM.clone();
+        let server = Server::start([(FAKE_MODEL.to_owned(), Image::of(fake_model))].into()).expect("there is a free port");
+        let address = (server.host().to_owned(), server.port());
+        Self { name: "dots".to_owned(), api: server.api(), address, folder: folder_with(server.ca_pem()), cluster: Cluster::Devkit(server) }
+    }
+
+    fn on_real_cluster() -> Self {
+        let namespace = RealNamespace::new();
+        let name = namespace.name.clone();
+        let mut objects = manifests("base", |_| name.clone());
+        objects.retain(|object| object["kind"] != "Namespace" && object["kind"] != "Deployment");
+        objects.push(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ADMINISTRATOR, "namespace": name}}));
+        objects.push(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": ADMINISTRATOR, "namespace": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "admin"},
+            "subjects": [{"kind": "ServiceAccount", "name": ADMINISTRATOR, "namespace": name}],
+        }));
+        apply(&objects);
+        let ask = |arguments: &[&str]| kubectl(&[&["-n", name.as_str()], arguments].concat(), "").ok();
+        // Without it no pod can be created.
+        eventually("the namespace's default account", || ask(&["get", "serviceaccount", "default"]));
+        let ca = || ask(&["get", "configmap", "kube-root-ca.crt", "-o", r"jsonpath={.data.ca\.crt}"]);
+        let ca = eventually("the namespace's CA", ca);
+        let token = ask(&["create", "token", ADMINISTRATOR]).expect("an account has tokens");
+        let (host, port) = api_address();
+        let api = Api::new(&format!("https://{host}:{port}"), Some(&ca), &token).expect("the cluster's CA is one");
+        Self { name, api, address: (host, port), folder: folder_with(&ca), cluster: Cluster::Real(namespace) }
+    }
+
+    /// The API server's host and port, as this process reaches it.
+    pub(crate) fn api_address(&self) -> (String, u16) {
+        self.address.clone()
+    }
+
+    /// In a folder of this namespace's own.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        std::fs::write(&path, text).expect("the file can be written");
+        path
+    }
+
+    /// The API server's, which every pod here has mounted.
+    pub(crate) fn ca_file(&self) -> PathBuf {
+        self.folder.join(CA_FILE)
+    }
+
+    /// The account `mso`'s.
+    pub(crate) fn token(&self) -> String {
+        match &self.cluster {
+            Cluster::Devkit(server) => server.token(),
+            Cluster::Real(namespace) => namespace.kubectl(&["create", "token", "mso", "--duration=1h"]),
+        }
+    }
+
+    /// The same, to be revoked.
+    pub(crate) fn revocable_token(&self) -> String {
+        match &self.cluster {
+            Cluster::Devkit(server) => server.token(),
+            Cluster::Real(namespace) => {
+                namespace.kubectl(&["create", "secret", "generic", LIFE_OF_THE_TOKEN]);
+                let bound = format!("--bound-object-name={LIFE_OF_THE_TOKEN}");
+                namespace.kubectl(&["create", "token", "mso", "--bound-object-kind=Secret", &bound])
+            }
+        }
+    }
+
+    /// Each create of a pod, by a quota of none.
+    pub(crate) fn refuse_pods(&self) {
+        match &self.cluster {
+            Cluster::Devkit(server) => {
+                let kind = FaultKind::Refuse(Status::exceeded_quota("any", "none", 0));
+                server.misbehave(Fault { method: "POST", target: "/pods".to_owned(), times: u32::MAX, kind });
+            }
+            Cluster::Real(namespace) => drop(namespace.kubectl(&["create", "quota", "none", "--hard=pods=0"])),
+        }
+    }
+
+    /// It is refused when this returns.
+    pub(crate) fn revoke(&self, token: &str) {
+        match &self.cluster {
+            Cluster::Devkit(server) => server.revoke(token),
+            Cluster::Real(namespace) => drop(namespace.kubectl(&["delete", "secret", LIFE_OF_THE_TOKEN])),
+        }
+        let api = self.api.with_token(token);
+        eventually("the end of the token", || (api.get(&self.path("")).ok()?.code == 401).then_some(()));
+    }
+
+    /// As when the API server is killed and started again. A real one takes every other test along.
+    pub(crate) fn restart_api_server(&self) {
+        match &self.cluster {
+            Cluster::Devkit(server) => {
+                server.stop();
+                server.restart().expect("its port is free");
+            }
+            Cluster::Real(_) => {
+                let command = required("MSO_TEST_RESTART_APISERVER", "the command that kills the API server and starts it again");
+                // What it starts may keep its output open, and outlives the test.
+                let quiet = || std::process::Stdio::null();
+                let done = Command::new("sh").args(["-c", &command]).stdin(quiet()).stdout(quiet()).stderr(quiet()).status();
+                assert!(done.expect("there is a shell").success(), "{command}");
+            }
+        }
+    }
+
+    /// For what a real cluster cannot be told to do.
+    pub(crate) fn server(&self) -> &Server {
+        match &self.cluster {
+            Cluster::Devkit(server) => server,
+            Cluster::Real(_) => panic!("a real cluster does as it does"),
+        }
+    }
+
+    /// For tests that only a real cluster can play.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
+        match &self.cluster {
+            Cluster::Devkit(_) => panic!("kubectl speaks to real clusters"),
+            Cluster::Real(namespace) => namespace.kubectl(arguments),
+        }
+    }
+
+    pub(crate) fn pod(&self, name: &str) -> Option<Value> {
+        let answer = self.api.get(&self.path(name)).expect("the API answers");
+        match answer.code {
+            200 => Some(answer.body),
+            404 => None,
+            _ => panic!("{}", answer.body),
+        }
+    }
+
+    pub(crate) fn pods(&self) -> Vec<Value> {
+        let mut list = self.api.get(&self.path("")).expect("the API answers").body;
+        list["items"].as_array_mut().map(std::mem::take).expect("a list has items")
+    }
+
+    pub(crate) fn delete_pod(&self, name: &str) {
+        self.delete(name, &json!({}));
+    }
+
+    pub(crate) fn delete_pod_by_force(&self, name: &str) {
+        self.delete(name, &json!({"gracePeriodSeconds": 0}));
+    }
+
+    fn delete(&self, name: &str, options: &Value) {
+        let answer = self.api.delete(&self.path(name), options).expect("the API answers");
+        assert_eq!(answer.code, 200, "{}", answer.body);
+    }
+
+    fn path(&self, pod: &str) -> String {
+        format!("/api/v1/namespaces/{}/pods/{pod}", self.name).trim_end_matches('/').to_owned()
+    }
+
+    /// For a test that has failed: what was asked and answered.
+    pub(crate) fn cluster_log(&self) -> String {
+        match &self.cluster {
+            Cluster::Devkit(server) => server.log().join("\n"),
+            Cluster::Real(_) => "(not this test's alone)".to_owned(),
+        }
+    }
+
+    /// For a test that has failed: what became of each, and the end of its log.
+    pub(crate) fn describe_pods(&self) -> String {
+        let describe = |pod: &Value| {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            let log = self.api.get(&format!("{}/log?tailLines=10", self.path(name)));
+            let log = log.map_or_else(|error| error.to_string(), |answer| answer.body.as_str().unwrap_or_default().to_owned());
+            format!("{name}: {}\n{log}", pod["status"])
+        };
+        match self.api.get(&self.path("")) {
+            Ok(list) => list.body["items"].as_array().into_iter().flatten().map(describe).collect::<Vec<_>>().join("\n"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Names and uids, sorted.
+    pub(crate) fn pod_uids(&self) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mut uids: Vec<_> = self.pods().iter().map(|pod| (text(&pod["metadata"]["name"]), text(&pod["metadata"]["uid"]))).collect();
+        uids.sort();
+        uids
+    }
+
+    pub(crate) fn wait_until_gone(&self, pod: &str) {
+        eventually(&format!("the end of pod {pod}"), || self.pod(pod).is_none().then_some(()));
+    }
+
+    pub(crate) fn wait_for_phase(&self, pod: &str, phase: &str) {
+        eventually(&format!("phase {phase} of pod {pod}"), || (self.pod(pod)?["status"]["phase"] == phase).then_some(()));
+    }
+
+    /// A pod that the service did not make.
+    pub(crate) fn create_pod(&self, name: &str, labels: &[(&str, &str)], image: &str, variables: &[(&str, &str)]) {
+        let labels: serde_json::Map<String, Value> = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+        let env: Vec<Value> = variables.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "labels": labels},
+            "spec": {"restartPolicy": "Never", "containers": [{"name": name, "image": image, "env": env}]},
+        });
+        self.create(&pod);
+    }
+
+    pub(crate) fn create(&self, pod: &Value) {
+        let answer = self.api.post(&self.path(""), pod).expect("the API answers");
+        assert_eq!(answer.code, 201, "{}", answer.body);
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn folder_with(ca: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(unique());
+    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    std::fs::write(folder.join(CA_FILE), ca).expect("the CA can be written");
+    folder
+}
+
+/// The API server that kubectl speaks to.
+fn api_address() -> (String, u16) {
+    let config = kubectl(&["config", "view", "--minify", "-o", "json"], "").expect("KUBECONFIG names a cluster");
+    let config: Value = serde_json::from_str(&config).expect("kubectl writes JSON");
+    let server = config["clusters"][0]["cluster"]["server"].as_str().expect("a cluster has a server");
+    let address = server.strip_prefix("https://").expect("the API is on https").trim_end_matches('/');
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, "443"));
+    (host.to_owned(), port.parse().expect("a port is a number"))
+}
