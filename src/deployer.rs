@@ -1,5 +1,5 @@
-//! The bodies of the threads `deployer-N` and `logs-N`: one call to the Kubernetes API at a time, its outcome back. Nothing is decided here,
-//! nothing retried. Each ends when one of its channels is closed.
+//! The bodies of the threads `deployer-N` and `logs-N`: one call to the Kubernetes API at a time, its outcome back. Nothing is decided
+//! here, nothing retried. Each ends when one of its channels is closed.
 
 use crossbeam_channel::{Receiver, Sender};
 

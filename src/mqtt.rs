@@ -1,8 +1,8 @@
 //! The broker: connects, subscribes, translates, publishes, and comes back for ever. It decides nothing about simulations.
 //!
-//! [`open`] gives two ends. The state thread has the [`Publisher`], which never blocks: what is published waits in the outbox, whose size the
-//! core bounds. The thread `mqtt` has the [`Connection`]. The two share the outbox alone; its lock is never held while an event is sent,
-//! as that may block.
+//! [`open`] gives two ends. The state thread has the [`Publisher`], which never blocks: what is published waits in the outbox, whose size
+//! the core bounds. The thread `mqtt` has the [`Connection`]. The two share the outbox alone; its lock is never held while an event is
+//! sent, as that may block.
 //!
 //! Everything is QoS 1 and nothing is retained. A message counts as published when the broker acknowledged it, and is kept until then, over
 //! any number of connections; it may arrive twice, never not at all. What comes in is acknowledged when it is read.
@@ -285,7 +285,8 @@ impl Connection {
         }
     }
 
-    /// Leaves rumqttc without a connection and without anything of ours in it. What it had read by then is still handled: it acknowledged that.
+    /// Leaves rumqttc without a connection and without anything of ours in it. What it had read by then is still handled: it acknowledged
+    /// that.
     fn cut_off(&mut self, events: &Sender<Event>) {
         for event in mem::take(&mut self.rumqttc.eventloop.state.events) {
             // Whatever it asks for, the connection is at its end.

@@ -66,8 +66,8 @@ impl Request {
         Self { method: Method::GET, path, body: None }
     }
 
-    /// One page of our pods, or, without a limit, all of them. No `resourceVersion`: the most recent state, never an older one from a cache.
-    /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks>
+    /// One page of our pods, or, without a limit, all of them. No `resourceVersion`: the most recent state, never an older one from a
+    /// cache. <https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks>
     pub(super) fn list(namespace: &str, simulator: &SimulatorName, limit: Option<usize>, next: &str) -> Self {
         let mut path = format!("{}?{}", pods(namespace), selector(simulator));
         if let Some(limit) = limit {
