@@ -30,8 +30,8 @@ simulation that they did not begin.";
 /// Between two looks at signals and the connection.
 const SLICE: Duration = Duration::from_secs(1);
 
-/// The first thing that one hears comes when a model is ready or has ended, which takes a while; a wrong address takes for ever.
-const SILENCE: Duration = Duration::from_secs(30);
+/// The first thing that one hears comes when a model is ready or has ended: after a few seconds where its node has the image.
+const SILENCE: Duration = Duration::from_secs(8);
 
 struct Arguments {
     host: String,
@@ -120,24 +120,34 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
     }
     let id = format!("fake-so-{}", std::process::id());
     let so = So::connect(&arguments.host, arguments.port, &id, &arguments.simulator, Session::Clean)?;
-    println!("▶ {}: DeployModels", arguments.simulation);
+    println!("▶ {}: DeployModels (to the mso of {})", arguments.simulation, arguments.simulator);
     so.play(&arguments.simulation, &request(arguments), arguments.steps);
     let mut game = Game { so, simulation: &arguments.simulation, is_ready: false, is_ending: false, ends: Vec::new() };
     let mut heard = 0;
-    let mut silent_since = clock::now().instant;
+    let mut hint_at = Some(clock::now().instant + SILENCE);
+    let mut is_interrupted = false;
     loop {
         if let Some(message) = game.so.heard.wait(SLICE, |all| all.get(heard).cloned()) {
             heard += 1;
-            silent_since = clock::now().instant;
+            hint_at = None;
             if game.hear(&message) {
                 let all_well = game.ends.iter().all(|code| *code == 0);
                 return Ok(all_well && game.ends.len() == arguments.models.len());
             }
-        } else if game.is_ending || interrupted.load(Ordering::Relaxed) {
+        } else if interrupted.load(Ordering::Relaxed) && !is_interrupted {
+            is_interrupted = true;
             game.end("interrupted");
-        } else if heard == 0 && clock::now().instant - silent_since > SILENCE {
-            silent_since = clock::now().instant;
-            println!("nothing heard yet: is mso at {}:{}, with SIMULATOR_NAME={}?", arguments.host, arguments.port, arguments.simulator);
+            println!("waiting for the models to end; a second Ctrl-C ends this at once");
+        } else if game.is_ending {
+            // Again and again: a model that has just begun may not have subscribed yet.
+            game.so.end_all(game.simulation);
+        } else if hint_at.is_some_and(|at| clock::now().instant >= at) {
+            hint_at = None;
+            let Arguments { host, port, simulator, simulation, .. } = arguments;
+            println!(
+                "nothing heard yet: is mso at {host}:{port}, with SIMULATOR_NAME={simulator}? \
+                 Or a pod is not running: kubectl -n dots get pods -l simulation_id={simulation}"
+            );
         }
         if let Some(problem) = game.so.connection_problem() {
             return Err(format!("the connection to the broker is lost: {problem}"));
@@ -193,8 +203,7 @@ impl Game<'_> {
         if !self.is_ending {
             println!("▶ SimulationDone to each model: {why}");
             self.is_ending = true;
+            self.so.end_all(self.simulation);
         }
-        // Again and again: a model that has just begun may not have subscribed yet.
-        self.so.end_all(self.simulation);
     }
 }

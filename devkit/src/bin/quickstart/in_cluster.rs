@@ -53,7 +53,9 @@ impl InCluster {
         match Self::start_in(&namespace, image, screen, interrupted) {
             Ok((stage, broker)) => Ok(Self { stage, _broker: broker, namespace }),
             Err(problem) => {
-                namespace.show_evidence();
+                if !interrupted.load(Ordering::Relaxed) {
+                    namespace.show_evidence();
+                }
                 Err(problem)
             }
         }
@@ -118,9 +120,14 @@ impl Namespace {
                 return Ok(status["podIP"].as_str().unwrap_or_default().to_owned());
             }
             for container in list("containerStatuses") {
-                let (name, state) = (&container["name"], &container["state"]);
-                if state["waiting"]["reason"].as_str().is_some_and(|reason| HOPELESS.contains(&reason)) || !state["terminated"].is_null() {
-                    return Err(format!("the container {name} does not start: {state}"));
+                let name = container["name"].as_str().unwrap_or_default();
+                let (waiting, terminated) = (&container["state"]["waiting"], &container["state"]["terminated"]);
+                if waiting["reason"].as_str().is_some_and(|reason| HOPELESS.contains(&reason)) {
+                    return Err(format!("the container {name} does not start: {}", reason_and_message(waiting)));
+                }
+                if !terminated.is_null() {
+                    let code = &terminated["exitCode"];
+                    return Err(format!("the container {name} has ended with code {code}: {}", reason_and_message(terminated)));
                 }
             }
             if interrupted.load(Ordering::Relaxed) {
@@ -154,6 +161,12 @@ impl Drop for Namespace {
             self.screen.line(Style::Bad, &format!("The namespace {} may be left: {problem}", self.name));
         }
     }
+}
+
+/// Kubernetes' own words on why a container waits or has ended.
+fn reason_and_message(state: &Value) -> String {
+    let words: Vec<&str> = [&state["reason"], &state["message"]].into_iter().filter_map(Value::as_str).collect();
+    words.join(": ")
 }
 
 /// With a policy that lets nobody from outside the namespace speak to the broker. The image's own command is the fake model, which is what

@@ -8,7 +8,7 @@ mod story;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -93,7 +93,7 @@ fn run(image: Option<&str>) -> Result<bool, String> {
     };
     let mut surroundings = InCluster::start(image, screen, &interrupted)?;
     let told = story::tell(&mut surroundings.stage, screen, &interrupted);
-    if !matches!(told, Ok(true)) {
+    if !matches!(told, Ok(true)) && !interrupted.load(Ordering::Relaxed) {
         surroundings.show_evidence();
     }
     told
