@@ -27,7 +27,7 @@ use crate::clock;
 use crate::config::MqttSettings;
 use crate::ids::{Shown, SimulatorName};
 use crate::orchestrator::event::{BadRequest, BrokerEvent, Event, Message};
-use outbox::{Backlog, Outbox};
+use outbox::Outbox;
 use topic::Incoming;
 
 /// A request for 10 000 models, the most that we plan for, is 6 MB. A broker's `message_size_limit` should be below.
@@ -39,6 +39,9 @@ const CONNECTION_TIMEOUT_SECONDS: u64 = 10;
 /// rumqttc's queue allocates as it grows, so that this costs nothing: never full, it never blocks the state thread.
 /// Not `usize::MAX`, to which flume adds one.
 const REQUESTS: usize = u32::MAX as usize;
+/// rumqttc stops taking requests, our acknowledgements among them, when so many publishes are in flight, or when the next packet id is
+/// still taken. Ten times the outbox's window: it does neither, but for a broker that leaves one out while it acknowledges hundreds.
+const MAX_IN_FLIGHT: u16 = 10 * outbox::WINDOW;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 /// All services of a cluster come back to a broker at once; it is up again within seconds, or it takes minutes.
@@ -78,6 +81,7 @@ fn options(settings: &MqttSettings, simulator: &SimulatorName) -> MqttOptions {
     let host = if settings.host.contains(':') { format!("[{}]", settings.host) } else { settings.host.clone() };
     let mut options = MqttOptions::new(format!("mso-{simulator}"), host, settings.port);
     options.set_clean_session(false).set_keep_alive(KEEP_ALIVE).set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
+    options.set_inflight(MAX_IN_FLIGHT);
     if !settings.username.is_empty() {
         options.set_credentials(&settings.username, settings.password.reveal());
     }
@@ -99,10 +103,8 @@ impl Publisher {
     pub fn publish(&self, message: &Message) {
         let packet = outbox::Packet { topic: topic::of(message, &self.simulator), payload: message::encode(&message.body) };
         let mut outbox = lock(&self.outbox);
-        // Under the lock, so that the outbox and rumqttc's queue have one order.
-        if let Some(packet) = outbox.add(message.id, packet) {
-            hand_over(&self.client, packet);
-        }
+        outbox.add(message.id, packet);
+        hand_over(&mut outbox, &self.client);
     }
 
     /// Ends the connection when the broker has acknowledged all that was published; at once when there is no connection.
@@ -230,17 +232,15 @@ impl Connection {
         if self.is_stopping() {
             return Err(End::Stopped);
         }
-        let Backlog { again, first } = outbox.online(session_present);
-        // rumqttc takes `pending` without regard to its window, and loses what then collides: no more than one window may go there.
+        let again = outbox.online(session_present);
+        // rumqttc takes `pending` without regard to its limit, and loses what then collides: no more than the outbox's window goes there.
         let pending = &mut self.rumqttc.eventloop.pending;
         pending.push_back(Request::Subscribe(subscription(&self.simulator)));
         pending.extend(again.into_iter().map(|(packet_id, packet)| {
             let publish = Publish::new(packet.topic, QoS::AtLeastOnce, packet.payload);
             Request::Publish(Publish { pkid: packet_id, dup: true, ..publish })
         }));
-        for packet in first {
-            hand_over(&self.client, packet);
-        }
+        hand_over(&mut outbox, &self.client);
         Ok(())
     }
 
@@ -259,7 +259,10 @@ impl Connection {
     }
 
     fn acknowledged(&mut self, packet_id: u16, events: &Sender<Event>) {
-        let Some(id) = lock(&self.outbox).acknowledged(packet_id) else { return };
+        let mut outbox = lock(&self.outbox);
+        let Some(id) = outbox.acknowledged(packet_id) else { return };
+        hand_over(&mut outbox, &self.client);
+        drop(outbox);
         self.tell(events, BrokerEvent::Published(id));
         self.leave_if_done();
     }
@@ -443,9 +446,12 @@ fn backoff(failures: u32) -> Duration {
     (FIRST_BACKOFF * 2_u32.pow(failures.min(6))).min(MAX_BACKOFF)
 }
 
-fn hand_over(client: &Client, packet: outbox::Packet) {
-    // Never full, and the topic has no wildcards. Closed: the connection was stopped, and the process ends.
-    let _ = client.try_publish(packet.topic, QoS::AtLeastOnce, false, packet.payload);
+/// What rumqttc is to have by now. Under the lock, so that the outbox and rumqttc's queue have one order.
+fn hand_over(outbox: &mut Outbox, client: &Client) {
+    while let Some(packet) = outbox.next() {
+        // Never full, and the topic has no wildcards. Closed: the connection was stopped, and the process ends.
+        let _ = client.try_publish(packet.topic, QoS::AtLeastOnce, false, packet.payload);
+    }
 }
 
 /// The thread ends when rumqttc has sent the DISCONNECT; a second one is not read any more.

@@ -3,10 +3,18 @@
 //! rumqttc forgets or reorders messages when a connection breaks, and does not say which message a packet id belongs to. So each message
 //! is kept here until it is acknowledged, rumqttc is emptied when a connection ends, and filled again from here when the next one begins.
 //! While online it takes messages in the order in which they were handed over, and says `Outgoing::Publish` in that order.
+//!
+//! rumqttc has no more than a window of them at a time. Past its own it reads no requests at all until the broker acknowledges something;
+//! an acknowledgement of ours would wait there for one of the broker's, and a broker that waits for ours before it goes on would wait for
+//! ever.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 use crate::orchestrator::event::MessageId;
+
+/// In flight at once: enough that no broker nearby is waited for, few enough that any takes them.
+pub(super) const WINDOW: u16 = 100;
 
 /// What rumqttc makes a PUBLISH of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,30 +27,30 @@ pub(super) struct Packet {
 pub(super) struct Outbox {
     /// Not acknowledged. Ids grow, so that this is the order in which they were published.
     unacknowledged: BTreeMap<MessageId, Packet>,
+    /// The last one that was sent or handed to rumqttc, if any: those behind it wait for room in the window.
+    handed_over: Option<MessageId>,
     /// Handed to rumqttc on this connection, and not sent by it so far.
     queued: VecDeque<MessageId>,
-    /// Sent, on this connection or an earlier one of the same session. Never more than rumqttc's window.
+    /// Sent, on this connection or an earlier one of the same session. With those queued never more than the window.
     in_flight: BTreeMap<u16, MessageId>,
     online: bool,
 }
 
-/// What to hand to rumqttc at the beginning of a connection.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Backlog {
-    /// The broker may have these: with their old packet ids, before all others.
-    /// MQTT 3.1.1, 4.4.0-1: <https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/os/mqtt-v3.1.1-os.html#_Toc398718101>
-    pub(super) again: Vec<(u16, Packet)>,
-    pub(super) first: Vec<Packet>,
-}
-
 impl Outbox {
-    /// The packet, where rumqttc is to have it now.
-    pub(super) fn add(&mut self, id: MessageId, packet: Packet) -> Option<Packet> {
-        self.unacknowledged.insert(id, packet.clone());
-        self.online.then(|| {
-            self.queued.push_back(id);
-            packet
-        })
+    pub(super) fn add(&mut self, id: MessageId, packet: Packet) {
+        self.unacknowledged.insert(id, packet);
+    }
+
+    /// What rumqttc is to have next, while there is room in the window.
+    pub(super) fn next(&mut self) -> Option<Packet> {
+        if !self.online || self.in_flight.len() + self.queued.len() >= usize::from(WINDOW) {
+            return None;
+        }
+        let behind = self.handed_over.map_or(Bound::Unbounded, Bound::Excluded);
+        let (id, packet) = self.unacknowledged.range((behind, Bound::Unbounded)).next()?;
+        self.handed_over = Some(*id);
+        self.queued.push_back(*id);
+        Some(packet.clone())
     }
 
     pub(super) fn is_online(&self) -> bool {
@@ -77,48 +85,55 @@ impl Outbox {
         self.queued.clear();
     }
 
-    /// A connection began, and the broker does or does not remember the last one.
-    pub(super) fn online(&mut self, session_present: bool) -> Backlog {
+    /// A connection began, and the broker does or does not remember the last one. The broker may have what this returns: rumqttc is to have
+    /// that again, with the old packet ids and in this order, before all others.
+    /// MQTT 3.1.1, 4.4.0-1: <https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/os/mqtt-v3.1.1-os.html#_Toc398718101>
+    pub(super) fn online(&mut self, session_present: bool) -> Vec<(u16, Packet)> {
         self.online = true;
         if !session_present {
             self.in_flight.clear();
         }
         let packet_ids: BTreeMap<MessageId, u16> = self.in_flight.iter().map(|(packet_id, id)| (*id, *packet_id)).collect();
-        let mut backlog = Backlog { again: Vec::new(), first: Vec::new() };
-        for (id, packet) in &self.unacknowledged {
-            if let Some(packet_id) = packet_ids.get(id) {
-                backlog.again.push((*packet_id, packet.clone()));
-            } else {
-                self.queued.push_back(*id);
-                backlog.first.push(packet.clone());
-            }
-        }
-        backlog
+        self.handed_over = packet_ids.keys().next_back().copied();
+        self.unacknowledged.iter().filter_map(|(id, packet)| Some((*packet_ids.get(id)?, packet.clone()))).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::RangeInclusive;
+
     use super::*;
 
     fn packet(id: MessageId) -> Packet {
         Packet { topic: format!("/{id}"), payload: Vec::new() }
     }
 
-    fn backlog(again: &[(u16, MessageId)], first: &[MessageId]) -> Backlog {
-        Backlog {
-            again: again.iter().map(|(packet_id, id)| (*packet_id, packet(*id))).collect(),
-            first: first.iter().map(|id| packet(*id)).collect(),
-        }
+    fn add(outbox: &mut Outbox, ids: RangeInclusive<MessageId>) {
+        ids.for_each(|id| outbox.add(id, packet(id)));
+    }
+
+    /// What rumqttc takes now, in order.
+    fn handed_over(outbox: &mut Outbox) -> Vec<MessageId> {
+        std::iter::from_fn(|| outbox.next()).map(|packet| packet.topic[1..].parse().unwrap()).collect()
+    }
+
+    /// A connection begins: what is sent again, and what is handed over.
+    fn online(outbox: &mut Outbox, session_present: bool) -> (Vec<(u16, MessageId)>, Vec<MessageId>) {
+        let again = outbox.online(session_present).into_iter().map(|(packet_id, packet)| (packet_id, packet.topic[1..].parse().unwrap()));
+        (again.collect(), handed_over(outbox))
+    }
+
+    fn backlog(again: &[(u16, MessageId)], first: &[MessageId]) -> (Vec<(u16, MessageId)>, Vec<MessageId>) {
+        (again.to_vec(), first.to_vec())
     }
 
     /// Online, with messages 1 to `count` handed over.
     fn online_with(count: MessageId) -> Outbox {
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.online(false), backlog(&[], &[]));
-        for id in 1..=count {
-            assert_eq!(outbox.add(id, packet(id)), Some(packet(id)));
-        }
+        assert_eq!(online(&mut outbox, false), backlog(&[], &[]));
+        add(&mut outbox, 1..=count);
+        assert_eq!(handed_over(&mut outbox), (1..=count).collect::<Vec<_>>());
         outbox
     }
 
@@ -133,7 +148,7 @@ mod tests {
         assert_eq!(outbox.acknowledged(7), Some(1));
         assert!(outbox.is_empty());
         outbox.offline();
-        assert_eq!(outbox.online(true), backlog(&[], &[]));
+        assert_eq!(online(&mut outbox, true), backlog(&[], &[]));
     }
 
     #[test]
@@ -148,10 +163,11 @@ mod tests {
     #[test]
     fn what_is_published_offline_goes_out_with_the_next_connection() {
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.add(1, packet(1)), None);
-        assert_eq!(outbox.add(2, packet(2)), None);
-        assert_eq!(outbox.online(false), backlog(&[], &[1, 2]));
-        assert_eq!(outbox.add(3, packet(3)), Some(packet(3)));
+        add(&mut outbox, 1..=2);
+        assert!(handed_over(&mut outbox).is_empty());
+        assert_eq!(online(&mut outbox, false), backlog(&[], &[1, 2]));
+        add(&mut outbox, 3..=3);
+        assert_eq!(handed_over(&mut outbox), [3]);
         outbox.sent(1);
         outbox.sent(2);
         outbox.sent(3);
@@ -166,9 +182,9 @@ mod tests {
         outbox.sent(2);
         assert_eq!(outbox.acknowledged(1), Some(2));
         outbox.offline();
-        outbox.add(5, packet(5));
+        add(&mut outbox, 5..=5);
         // In the order of publishing, though packet ids went round: 4.6.0-1.
-        assert_eq!(outbox.online(true), backlog(&[(100, 1), (2, 3)], &[4, 5]));
+        assert_eq!(online(&mut outbox, true), backlog(&[(100, 1), (2, 3)], &[4, 5]));
         outbox.sent(100);
         outbox.sent(2);
         outbox.sent(3);
@@ -181,7 +197,7 @@ mod tests {
         outbox.sent(9);
         outbox.sent(10);
         outbox.offline();
-        assert_eq!(outbox.online(false), backlog(&[], &[1, 2, 3]));
+        assert_eq!(online(&mut outbox, false), backlog(&[], &[1, 2, 3]));
         outbox.sent(11);
         outbox.sent(12);
         assert_eq!(outbox.acknowledged(12), Some(2));
@@ -196,16 +212,16 @@ mod tests {
         outbox.sent(2);
         outbox.sent(3);
         outbox.offline();
-        assert_eq!(outbox.online(true), backlog(&[(1, 1), (2, 2), (3, 3)], &[4]));
+        assert_eq!(online(&mut outbox, true), backlog(&[(1, 1), (2, 2), (3, 3)], &[4]));
         outbox.sent(1);
         assert_eq!(outbox.acknowledged(1), Some(1));
         outbox.offline();
-        assert_eq!(outbox.online(true), backlog(&[(2, 2), (3, 3)], &[4]));
+        assert_eq!(online(&mut outbox, true), backlog(&[(2, 2), (3, 3)], &[4]));
         outbox.offline();
-        assert_eq!(outbox.online(false), backlog(&[], &[2, 3, 4]));
+        assert_eq!(online(&mut outbox, false), backlog(&[], &[2, 3, 4]));
         outbox.sent(4);
         outbox.offline();
-        assert_eq!(outbox.online(true), backlog(&[(4, 2)], &[3, 4]));
+        assert_eq!(online(&mut outbox, true), backlog(&[(4, 2)], &[3, 4]));
     }
 
     #[test]
@@ -217,7 +233,7 @@ mod tests {
         outbox.online(true);
         assert_eq!(outbox.acknowledged(2), Some(2));
         outbox.offline();
-        assert_eq!(outbox.online(true), backlog(&[(1, 1)], &[]));
+        assert_eq!(online(&mut outbox, true), backlog(&[(1, 1)], &[]));
     }
 
     /// rumqttc holds back a message whose packet id is taken, and sends it after that one's acknowledgement.
@@ -226,10 +242,28 @@ mod tests {
         let mut outbox = online_with(2);
         outbox.sent(1);
         outbox.offline();
-        assert_eq!(outbox.online(true), backlog(&[(1, 1)], &[2]));
+        assert_eq!(online(&mut outbox, true), backlog(&[(1, 1)], &[2]));
         outbox.sent(1);
         assert_eq!(outbox.acknowledged(1), Some(1));
         outbox.sent(1);
         assert_eq!(outbox.acknowledged(1), Some(2));
+    }
+
+    #[test]
+    fn no_more_than_a_window_is_with_rumqttc_and_an_acknowledgement_makes_room_for_one() {
+        let window = MessageId::from(WINDOW);
+        let mut outbox = online_with(window);
+        add(&mut outbox, window + 1..=window + 3);
+        assert!(handed_over(&mut outbox).is_empty());
+        outbox.sent(1);
+        assert!(handed_over(&mut outbox).is_empty(), "sent is not acknowledged");
+        assert_eq!(outbox.acknowledged(1), Some(1));
+        assert_eq!(handed_over(&mut outbox), [window + 1]);
+        (2..=WINDOW).for_each(|packet_id| outbox.sent(packet_id));
+        outbox.offline();
+        let (again, first) = online(&mut outbox, true);
+        assert_eq!((again.len(), first), (usize::from(WINDOW) - 1, vec![window + 1]));
+        outbox.offline();
+        assert_eq!(online(&mut outbox, false), backlog(&[], &(2..=window + 1).collect::<Vec<_>>()));
     }
 }
