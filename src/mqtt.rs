@@ -5,7 +5,11 @@
 //! sent, as that may block.
 //!
 //! Everything is QoS 1 and nothing is retained. A message counts as published when the broker acknowledged it, and is kept until then, over
-//! any number of connections; it may arrive twice, never not at all. What comes in is acknowledged when it is read.
+//! any number of connections; it may arrive twice, never not at all.
+//!
+//! What comes in at QoS 1 is acknowledged when the core says so, on the connection that brought it or never; what says nothing to us, at
+//! once. What is not acknowledged comes again with the next connection. Acknowledgements go out as they are given. MQTT 3.1.1 asks for the
+//! order of the messages (4.6.0-2): one that waits for the cluster would then hold up all behind it, and brokers go by the packet id.
 
 pub mod message;
 pub mod topic;
@@ -26,7 +30,7 @@ use rumqttc::{Publish, Request, SubAck, Subscribe, SubscribeFilter, SubscribeRea
 use crate::clock;
 use crate::config::MqttSettings;
 use crate::ids::{Shown, SimulatorName};
-use crate::orchestrator::event::{BadRequest, BrokerEvent, Event, Message};
+use crate::orchestrator::event::{BadRequest, BrokerEvent, Delivery, Event, Message};
 use outbox::Outbox;
 use topic::Incoming;
 
@@ -81,7 +85,7 @@ fn options(settings: &MqttSettings, simulator: &SimulatorName) -> MqttOptions {
     let host = if settings.host.contains(':') { format!("[{}]", settings.host) } else { settings.host.clone() };
     let mut options = MqttOptions::new(format!("mso-{simulator}"), host, settings.port);
     options.set_clean_session(false).set_keep_alive(KEEP_ALIVE).set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
-    options.set_inflight(MAX_IN_FLIGHT);
+    options.set_inflight(MAX_IN_FLIGHT).set_manual_acks(true);
     if !settings.username.is_empty() {
         options.set_credentials(&settings.username, settings.password.reveal());
     }
@@ -105,6 +109,11 @@ impl Publisher {
         let mut outbox = lock(&self.outbox);
         outbox.add(message.id, packet);
         hand_over(&mut outbox, &self.client);
+    }
+
+    /// Nothing happens where the connection that brought it has ended.
+    pub fn acknowledge(&self, delivery: Delivery) {
+        acknowledge(&lock(&self.outbox), &self.client, delivery);
     }
 
     /// Ends the connection when the broker has acknowledged all that was published; at once when there is no connection.
@@ -269,9 +278,15 @@ impl Connection {
 
     fn receive(&mut self, publish: &Publish, events: &Sender<Event>) {
         debug!("received {} bytes on {}", publish.payload.len(), Shown::of(&publish.topic));
-        match translate(publish, &self.simulator) {
+        let delivery = delivery(publish, lock(&self.outbox).connection());
+        match translate(publish, delivery, &self.simulator) {
             Ok(event) => self.tell(events, event),
-            Err(problem) => warn!("dropped a message: {problem}"),
+            Err(problem) => {
+                warn!("dropped a message: {problem}");
+                if let Some(delivery) = delivery {
+                    acknowledge(&lock(&self.outbox), &self.client, delivery);
+                }
+            }
         }
     }
 
@@ -288,8 +303,8 @@ impl Connection {
         }
     }
 
-    /// Leaves rumqttc without a connection and without anything of ours in it. What it had read by then is still handled: it acknowledged
-    /// that.
+    /// Leaves rumqttc without a connection and without anything of ours in it. What it had read by then is still handled: at QoS 0 it does
+    /// not come again.
     fn cut_off(&mut self, events: &Sender<Event>) {
         for event in mem::take(&mut self.rumqttc.eventloop.state.events) {
             // Whatever it asks for, the connection is at its end.
@@ -297,6 +312,7 @@ impl Connection {
         }
         let mut outbox = lock(&self.outbox);
         let eventloop = &mut self.rumqttc.eventloop;
+        // It empties the queue too; until we are offline nobody adds to that, as that takes the lock.
         eventloop.clean();
         eventloop.pending.clear();
         // Left there, it blocks the next connection for good: <https://github.com/bytebeamio/rumqtt/issues/1056>.
@@ -419,7 +435,12 @@ impl fmt::Display for Unusable {
     }
 }
 
-fn translate(publish: &Publish, simulator: &SimulatorName) -> Result<BrokerEvent, Unusable> {
+/// We subscribe at QoS 1: nothing comes at QoS 2.
+fn delivery(publish: &Publish, connection: u64) -> Option<Delivery> {
+    (publish.qos == QoS::AtLeastOnce).then_some(Delivery { connection, packet_id: publish.pkid })
+}
+
+fn translate(publish: &Publish, delivery: Option<Delivery>, simulator: &SimulatorName) -> Result<BrokerEvent, Unusable> {
     if publish.retain {
         return Err(Unusable::Retained { topic: Shown::of(&publish.topic) });
     }
@@ -430,10 +451,10 @@ fn translate(publish: &Publish, simulator: &SimulatorName) -> Result<BrokerEvent
             let with_topic =
                 |bad: BadRequest| BadRequest { problem: format!("topic {}: {}", Shown::of(&publish.topic), bad.problem), ..bad };
             let request = request.map_err(with_topic);
-            Ok(BrokerEvent::DeployModels { simulation, request })
+            Ok(BrokerEvent::DeployModels { simulation, request, delivery })
         }
         // The message has no fields; what a later one may add is not for us.
-        Incoming::ReadyForProcessing { simulation, model } => Ok(BrokerEvent::ReadyForProcessing { simulation, model }),
+        Incoming::ReadyForProcessing { simulation, model } => Ok(BrokerEvent::ReadyForProcessing { simulation, model, delivery }),
     }
 }
 
@@ -451,6 +472,15 @@ fn hand_over(outbox: &mut Outbox, client: &Client) {
     while let Some(packet) = outbox.next() {
         // Never full, and the topic has no wildcards. Closed: the connection was stopped, and the process ends.
         let _ = client.try_publish(packet.topic, QoS::AtLeastOnce, false, packet.payload);
+    }
+}
+
+/// Under the lock, so that no connection ends in between: on the next one the packet id may be another message's.
+fn acknowledge(outbox: &Outbox, client: &Client, delivery: Delivery) {
+    if outbox.is_online() && outbox.connection() == delivery.connection {
+        // Of a PUBLISH rumqttc reads the QoS and the packet id. Never full; closed: the process ends.
+        let publish = Publish::new("", QoS::AtLeastOnce, []);
+        let _ = client.try_ack(&Publish { pkid: delivery.packet_id, ..publish });
     }
 }
 

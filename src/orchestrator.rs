@@ -31,7 +31,7 @@ use crate::kube::error::Error;
 use crate::kube::pod::NewPod;
 use calls::{Calls, Hold, backoff};
 use deadline::{Deadline, Deadlines};
-use event::{Body, BrokerEvent, CallOutcome, Command, CrashLog, Event, Message, MessageId, PodCall, PodsEvent};
+use event::{Body, BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, Message, MessageId, PodCall, PodsEvent};
 use pod_state::Verdict;
 use refusal::{DENIED_LIMIT, Reason, Remedy, refusal};
 use retention::{Ended, KnownPod};
@@ -165,12 +165,22 @@ impl Orchestrator {
             }
             BrokerEvent::Disconnected => self.broker.connected_at = None,
             BrokerEvent::Published(id) => self.on_published(id),
-            BrokerEvent::DeployModels { simulation, request } => match request {
-                Ok(request) => self.deploy(request, now),
-                Err(bad) => self.refuse(&simulation, &bad),
-            },
-            BrokerEvent::ReadyForProcessing { simulation, model } => self.on_ready(simulation, model, now),
+            BrokerEvent::DeployModels { simulation, request, delivery } => {
+                match request {
+                    Ok(request) => self.deploy(request, now),
+                    Err(bad) => self.refuse(&simulation, &bad),
+                }
+                self.acknowledge(delivery);
+            }
+            BrokerEvent::ReadyForProcessing { simulation, model, delivery } => {
+                self.on_ready(simulation, model, now);
+                self.acknowledge(delivery);
+            }
         }
+    }
+
+    fn acknowledge(&mut self, delivery: Option<Delivery>) {
+        self.commands.extend(delivery.map(Command::Acknowledge));
     }
 
     fn on_published(&mut self, id: MessageId) {

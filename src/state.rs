@@ -63,6 +63,10 @@ fn carry_out(command: Command, outlets: &Outlets) {
             debug!("{message:?}");
             outlets.publisher.publish(&message);
         }
+        Command::Acknowledge(delivery) => {
+            debug!("acknowledge {delivery:?}");
+            outlets.publisher.acknowledge(delivery);
+        }
         // Workers are gone only where one has died, which ends the process.
         Command::Call { call, attempt } => {
             debug!("{:.LOGGED_CHARS$}", format!("{call:?}, attempt {attempt}"));

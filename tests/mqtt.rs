@@ -1,6 +1,7 @@
 //! The room `mqtt` with a broker of each test's own: devkit's, or on the real ground a mosquitto.
 //!
-//! Nothing here sleeps for a fixed time; what does not come within [`PATIENCE`] never comes.
+//! Nothing here sleeps for a fixed time; what does not come within [`PATIENCE`] never comes. It is long as a table is: a promise of the room
+//! each, and all take the same service and peer, at the end.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
@@ -19,7 +20,7 @@ use mso::clock;
 use mso::config::MqttSettings;
 use mso::ids::{SimulatorName, TopicSegment};
 use mso::mqtt::{self, Publisher};
-use mso::orchestrator::event::{Body, BrokerEvent, Event, Message, MessageId};
+use mso::orchestrator::event::{Body, BrokerEvent, Delivery, Event, Message, MessageId};
 use mso::proto;
 use mso::secret::Secret;
 use prost::Message as _;
@@ -38,7 +39,7 @@ fn a_request_and_a_ready_model_arrive_as_events() {
     ours.wait_until_connected();
     let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
     so.publish("/lifecycle/dots-so/mso/sim-1/DeployModels", QoS::AtMostOnce, &request("m"));
-    let BrokerEvent::DeployModels { simulation, request } = ours.next() else { panic!("no request") };
+    let BrokerEvent::DeployModels { simulation, request, delivery: None } = ours.next() else { panic!("no request") };
     assert_eq!(simulation.as_str(), "sim-1");
     assert_eq!(request.unwrap().models[0].pod.as_str(), "essim-sim-1-m");
     so.publish("/lifecycle/model/mso/sim-1/m/ReadyForProcessing", QoS::AtMostOnce, &[]);
@@ -71,7 +72,8 @@ fn a_retained_request_is_done_when_it_is_published_and_not_with_each_connection(
     let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
     let retained = format!("/lifecycle/dots-so/mso/retained-{}/DeployModels", broker.port);
     so.client.publish(&retained, QoS::AtLeastOnce, true, request("m")).unwrap();
-    assert!(matches!(ours.next(), BrokerEvent::DeployModels { .. }));
+    ours.publisher.acknowledge(ours.next_message().1.unwrap());
+    ours.wait_until_the_broker_has_read_all();
     // Not with the broker killed: mosquitto forgets our last acknowledgement, and rightly delivers again.
     ours.stop();
     let ours = Service::start(broker.port, "");
@@ -146,13 +148,9 @@ fn nothing_is_lost_when_a_broker_without_our_session_takes_over() {
     for id in 501..=1000 {
         ours.publish(id);
     }
-    let before = ours.events_until(|event| matches!(event, BrokerEvent::Disconnected));
+    let before = published(&ours.events_until(|event| matches!(event, BrokerEvent::Disconnected)));
     // It knows the SO, so that nothing can pass before it is subscribed.
     broker.start_without_the_session_of("mso-dots-so");
-    let ids = |events: &[BrokerEvent]| -> BTreeSet<MessageId> {
-        events.iter().filter_map(|event| if let BrokerEvent::Published(id) = event { Some(*id) } else { None }).collect()
-    };
-    let before = ids(&before);
     assert!(before.len() <= 500, "some were left for the other broker");
     assert_eq!(ours.published_so_far(1000), (1..=1000).collect::<Vec<_>>(), "each is reported once");
     so.wait_for_all((1..=1000).filter(|id| !before.contains(id)));
@@ -209,6 +207,146 @@ fn what_is_sent_while_we_are_away_is_kept_for_us() {
     let ours = Service::start(broker.port, "");
     let events = ours.events_until(|event| matches!(event, BrokerEvent::DeployModels { .. }));
     assert!(events.len() <= 2, "{events:?}");
+}
+
+#[test]
+fn what_was_not_acknowledged_comes_again_after_our_end_and_what_was_does_not() {
+    let broker = Broker::own(ground());
+    let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    so.request("kept", QoS::AtLeastOnce);
+    so.request("done", QoS::AtLeastOnce);
+    so.publish("/lifecycle/model/mso/kept/m/ReadyForProcessing", QoS::AtLeastOnce, &[]);
+    let (kept, _) = ours.next_message();
+    assert_eq!(kept, "kept");
+    let (done, delivery) = ours.next_message();
+    assert_eq!(done, "done");
+    ours.publisher.acknowledge(delivery.unwrap());
+    assert_eq!(ours.next_message().0, "kept/m");
+    ours.wait_until_the_broker_has_read_all();
+    ours.stop();
+    let ours = Service::start(broker.port, "");
+    so.request("next", QoS::AtLeastOnce);
+    let arrived: Vec<_> = (0..3).map(|_| ours.next_message()).collect();
+    assert_eq!(arrived.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["kept", "kept/m", "next"]);
+    for (_, delivery) in arrived {
+        ours.publisher.acknowledge(delivery.unwrap());
+    }
+    ours.wait_until_the_broker_has_read_all();
+    ours.stop();
+    let ours = Service::start(broker.port, "");
+    so.request("last", QoS::AtLeastOnce);
+    assert_eq!(ours.next_message().0, "last");
+}
+
+#[test]
+fn an_acknowledgement_of_an_earlier_connection_acknowledges_nothing() {
+    let broker = Broker::own(ground());
+    let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    so.request("kept", QoS::AtLeastOnce);
+    let (_, first) = ours.next_message();
+    break_connection(broker.port, &ours);
+    ours.publisher.acknowledge(first.unwrap());
+    let (name, second) = ours.next_message();
+    assert_eq!((name.as_str(), second.unwrap().packet_id), ("kept", first.unwrap().packet_id), "a packet id is all that a broker sees");
+    ours.publisher.acknowledge(first.unwrap());
+    ours.wait_until_the_broker_has_read_all();
+    ours.stop();
+    let ours = Service::start(broker.port, "");
+    let (name, third) = ours.next_message();
+    assert_eq!(name, "kept");
+    ours.publisher.acknowledge(third.unwrap());
+    ours.wait_until_the_broker_has_read_all();
+    ours.stop();
+    let ours = Service::start(broker.port, "");
+    so.request("next", QoS::AtLeastOnce);
+    assert_eq!(ours.next_message().0, "next");
+}
+
+/// Mosquitto sends 20 before one must be acknowledged; devkit's broker does as it does.
+#[test]
+fn unacknowledged_requests_hold_back_others_and_ready_models_at_qos_0_pass() {
+    let broker = Broker::own(ground());
+    let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    for number in 0..25 {
+        so.request(&number.to_string(), QoS::AtLeastOnce);
+    }
+    so.publish("/lifecycle/model/mso/s/m/ReadyForProcessing", QoS::AtMostOnce, &[]);
+    let held: Vec<_> = (0..20).map(|_| ours.next_message()).collect();
+    assert_eq!(ours.next_message(), ("s/m".to_owned(), None));
+    assert_eq!(ours.wait_until_the_broker_has_read_all().len(), 1, "what it sends for an acknowledgement would have come before");
+    // In any order.
+    for (number, (_, delivery)) in held.into_iter().rev().take(5).enumerate() {
+        ours.publisher.acknowledge(delivery.unwrap());
+        assert_eq!(ours.next_message().0, (20 + number).to_string());
+    }
+}
+
+#[test]
+fn messages_that_say_nothing_to_us_hold_up_no_others() {
+    let broker = Broker::own(ground());
+    let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    // One place is left of the twenty.
+    for number in 0..19 {
+        so.request(&number.to_string(), QoS::AtLeastOnce);
+        assert_eq!(ours.next_message().0, number.to_string());
+    }
+    for _ in 0..25 {
+        so.publish("/lifecycle/dots-so/mso/s/DeployModels", QoS::AtLeastOnce, b"hello");
+        so.publish("/lifecycle/model/mso/_bad/m/ReadyForProcessing", QoS::AtLeastOnce, &[]);
+    }
+    so.request("good", QoS::AtLeastOnce);
+    assert_eq!(ours.next_message().0, "good");
+}
+
+#[test]
+fn retained_messages_hold_up_no_others() {
+    let broker = Broker::own(ground());
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    for number in 0..50 {
+        let topic = format!("/lifecycle/dots-so/mso/retained-{number}/DeployModels");
+        so.client.publish(topic, QoS::AtLeastOnce, true, request("m")).unwrap();
+    }
+    so.publish("/lifecycle/mso/dots-so/marker", QoS::AtLeastOnce, &[]);
+    so.messages.recv_timeout(PATIENCE).unwrap();
+    let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
+    so.request("good", QoS::AtLeastOnce);
+    assert_eq!(ours.next_message().0, "good");
+}
+
+/// A broker may wait for us before it goes on: then our acknowledgement must not wait for it.
+#[test]
+fn an_acknowledgement_passes_though_the_broker_acknowledges_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = Service::start(listener.local_addr().unwrap().port(), "");
+    let mut client = accept_and_subscribe(&listener);
+    ours.wait_until_connected();
+    for id in 1..=500 {
+        ours.publish(id);
+    }
+    // All that it sends before it wants to hear something.
+    let is_publish = |header: u8| header >> 4 == 3;
+    for _ in 0..100 {
+        assert!(is_publish(read_any_packet(&mut client).0));
+    }
+    let topic = b"/lifecycle/model/mso/s/m/ReadyForProcessing";
+    let length = u8::try_from(topic.len()).unwrap();
+    client.write_all(&[&[0x32, length + 4, 0, length], &topic[..], &[0x12, 0x34]].concat()).unwrap();
+    let (_, delivery) = ours.next_message();
+    ours.publisher.acknowledge(delivery.unwrap());
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(read_any_packet(&mut client), (0x40, vec![0x12, 0x34]));
+    // And room for one more message is used at once.
+    client.write_all(&[0x40, 2, 0, 2]).unwrap();
+    assert!(is_publish(read_any_packet(&mut client).0));
 }
 
 #[test]
@@ -296,8 +434,7 @@ fn what_was_read_before_a_connection_broke_is_not_lost() {
     let (mut client, _) = listener.accept().unwrap();
     read_packet(&mut client);
     client.write_all(&[0x20, 2, 0, 0]).unwrap();
-    let subscribe = read_packet(&mut client);
-    let sub_ack = [0x90, 4, subscribe[0], subscribe[1], 1, 1];
+    let sub_ack = sub_ack(&read_packet(&mut client));
     let topic = b"/lifecycle/model/mso/s/m/ReadyForProcessing";
     let length = u8::try_from(topic.len()).unwrap();
     let publish = [&[0x30, length + 2, 0, length], &topic[..]].concat();
@@ -324,13 +461,41 @@ fn what_was_published_goes_out_though_nobody_hears_of_it() {
     so.wait_for_all(1..=500);
 }
 
+/// A broker of a few bytes: whoever comes is let in, without a session, and may read what it asks for.
+fn accept_and_subscribe(listener: &TcpListener) -> TcpStream {
+    let (mut client, _) = listener.accept().unwrap();
+    read_packet(&mut client);
+    client.write_all(&[0x20, 2, 0, 0]).unwrap();
+    let subscribe = read_packet(&mut client);
+    client.write_all(&sub_ack(&subscribe)).unwrap();
+    client
+}
+
+fn sub_ack(subscribe: &[u8]) -> [u8; 6] {
+    [0x90, 4, subscribe[0], subscribe[1], 1, 1]
+}
+
 /// The variable part and payload of the next packet, which is short.
 fn read_packet(client: &mut TcpStream) -> Vec<u8> {
+    read_any_packet(client).1
+}
+
+/// With its first byte.
+fn read_any_packet(client: &mut TcpStream) -> (u8, Vec<u8>) {
     let mut header = [0; 2];
     client.read_exact(&mut header).unwrap();
     let mut rest = vec![0; header[1].into()];
     client.read_exact(&mut rest).unwrap();
-    rest
+    (header[0], rest)
+}
+
+/// Another client takes our session over and is gone at once; returns when we know that we are not connected any more.
+fn break_connection(port: u16, ours: &Service) {
+    let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    client.write_all(b"\x10\x17\x00\x04MQTT\x04\x00\x00\x0f\x00\x0bmso-dots-so").unwrap();
+    client.read_exact(&mut [0; 4]).unwrap();
+    drop(client);
+    ours.events_until(|event| matches!(event, BrokerEvent::Disconnected));
 }
 
 fn request(model: &str) -> Vec<u8> {
@@ -342,6 +507,10 @@ fn request(model: &str) -> Vec<u8> {
 fn terminated(id: MessageId) -> Message {
     let body = Body::ModelHasTerminated { model: TopicSegment::new(&id.to_string()).unwrap(), success: true, exit_code: 0 };
     Message { id, simulation: TopicSegment::new("s").unwrap(), body }
+}
+
+fn published(events: &[BrokerEvent]) -> BTreeSet<MessageId> {
+    events.iter().filter_map(|event| if let BrokerEvent::Published(id) = event { Some(*id) } else { None }).collect()
 }
 
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
@@ -389,6 +558,17 @@ impl Service {
         assert!(matches!(event, BrokerEvent::Connected), "{event:?}");
     }
 
+    /// The next message to us, past other events: what it is about, as "simulation" or "simulation/model".
+    fn next_message(&self) -> (String, Option<Delivery>) {
+        loop {
+            match self.next() {
+                BrokerEvent::DeployModels { simulation, delivery, .. } => return (simulation.to_string(), delivery),
+                BrokerEvent::ReadyForProcessing { simulation, model, delivery } => return (format!("{simulation}/{model}"), delivery),
+                BrokerEvent::Connected | BrokerEvent::Disconnected | BrokerEvent::Published(_) => {}
+            }
+        }
+    }
+
     fn events_until(&self, is_last: impl Fn(&BrokerEvent) -> bool) -> Vec<BrokerEvent> {
         let mut events = Vec::new();
         while !events.last().is_some_and(&is_last) {
@@ -417,6 +597,12 @@ impl Service {
         self.stop_and_drain();
         let published = self.published.lock().unwrap();
         published.iter().flat_map(|(id, times)| std::iter::repeat_n(*id, *times as usize)).collect()
+    }
+
+    /// It handles what we send in order. For a service that has published nothing else. Returns what happened meanwhile.
+    fn wait_until_the_broker_has_read_all(&self) -> Vec<BrokerEvent> {
+        self.publish(1);
+        self.events_until(|event| matches!(event, BrokerEvent::Published(1)))
     }
 
     fn stop_and_drain(&self) {
@@ -474,6 +660,10 @@ impl Peer {
 
     fn publish(&self, topic: &str, qos: QoS, payload: &[u8]) {
         self.client.publish(topic, qos, false, payload).unwrap();
+    }
+
+    fn request(&self, simulation: &str, qos: QoS) {
+        self.publish(&format!("/lifecycle/dots-so/mso/{simulation}/DeployModels"), qos, &request("m"));
     }
 
     /// Waits until each of these messages of [`Service::publish`] arrived at least once.

@@ -15,10 +15,10 @@ use mso::ids::{PodName, SimulatorName};
 use mso::kube::error::Error;
 use mso::kube::pod::Pod;
 use mso::orchestrator::Orchestrator;
-use mso::orchestrator::event::{Answer, Body, BrokerEvent, CallOutcome, Command, CrashLog, Event, MessageId, PodCall, PodsEvent};
+use mso::orchestrator::event::{Answer, Body, BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent};
 use serde_json::{Value, json};
 
-use crate::words::{START, deploy_event, ended, in_words, now_at, parsed, pod, ready_event, refused, request, with};
+use crate::words::{START, at_qos_1, deploy_event, ended, in_words, now_at, parsed, pod, ready_event, refused, request, with};
 
 const SEEDS: u64 = 400;
 const STEPS: u32 = 300;
@@ -46,6 +46,9 @@ struct World {
     /// A list that was taken and has not arrived; the watch goes on from it.
     list: Option<PodsEvent>,
     unacknowledged: Vec<MessageId>,
+    /// Packet ids of what was delivered at QoS 1 and is not acknowledged; none is used twice.
+    delivered: BTreeSet<u16>,
+    deliveries: u16,
     connected: bool,
     /// Of each simulation since its last start, as its SO heard it.
     heard: BTreeMap<String, Heard>,
@@ -91,6 +94,8 @@ impl World {
             ever_ready: BTreeSet::new(),
             shown_on_node: BTreeSet::new(),
             unacknowledged: Vec::new(),
+            delivered: BTreeSet::new(),
+            deliveries: 0,
             connected: false,
             heard: BTreeMap::new(),
             trace: Vec::new(),
@@ -126,9 +131,14 @@ impl World {
                 Command::Call { call, attempt } => self.calls.push(InFlight { call, attempt, result: None }),
                 Command::ReadLog(log) => self.logs.push(log),
                 Command::Publish(message) => self.unacknowledged.push(message.id),
+                Command::Acknowledge(Delivery { packet_id, .. }) => {
+                    let is_awaited = self.delivered.remove(&packet_id);
+                    self.holds(is_awaited, "an acknowledgement is of what was delivered, once");
+                }
                 Command::Say(..) => {}
             }
         }
+        self.holds(self.delivered.is_empty(), "what was delivered is acknowledged");
         self.holds(self.calls.len() <= WORKERS * 2, "the window bounds the calls in flight");
     }
 
@@ -173,7 +183,7 @@ impl World {
             Command::Call { call: PodCall::SetDeleteBy { name, .. } | PodCall::Stop { name, .. }, .. } => {
                 self.holds(!self.foreign.contains(name.as_str()), "a foreign pod is never touched");
             }
-            Command::Call { .. } | Command::ReadLog(_) | Command::Say(..) => {}
+            Command::Call { .. } | Command::ReadLog(_) | Command::Acknowledge(_) | Command::Say(..) => {}
         }
     }
 
@@ -235,7 +245,7 @@ impl World {
         heard.asked.extend(models.iter().map(|model| (*model).to_owned()));
         let deploy = u8::try_from(models.len()).unwrap();
         heard.deploys.insert(format!("{deploy:016x}"));
-        self.handle(deploy_event(request(deploy, simulation, &models, KEEP_LOGS_HOURS)));
+        self.deliver(deploy_event(request(deploy, simulation, &models, KEEP_LOGS_HOURS)));
     }
 
     fn ready(&mut self) {
@@ -246,7 +256,13 @@ impl World {
         if !heard.all_ended && heard.asked.contains(model) && !heard.verdicts.contains_key(model) {
             heard.ready.insert(model.to_owned());
         }
-        self.handle(ready_event(simulation, model));
+        self.deliver(ready_event(simulation, model));
+    }
+
+    fn deliver(&mut self, event: Event) {
+        self.deliveries += 1;
+        self.delivered.insert(self.deliveries);
+        self.handle(at_qos_1(event, self.deliveries));
     }
 
     /// The API server gets to a call.

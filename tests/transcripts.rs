@@ -16,7 +16,7 @@ use mso::orchestrator::Orchestrator;
 use mso::orchestrator::event::{Answer, BadRequest, BrokerEvent, CallOutcome, Command, CrashLog, Event, MessageId, PodCall, PodsEvent};
 use serde_json::{Value, json};
 
-use crate::words::{START, deploy_event, drain, ended, in_words, now_at, parsed, pod, ready_event, refused, request, with};
+use crate::words::{START, at_qos_1, deploy_event, drain, ended, in_words, now_at, parsed, pod, ready_event, refused, request, with};
 
 const HOUR: f64 = 1.0;
 
@@ -66,7 +66,7 @@ impl Session {
                 Command::Call { call, attempt } => self.calls.push((call, attempt)),
                 Command::Publish(message) => self.messages.push(message.id),
                 Command::ReadLog(log) => self.logs.push(log),
-                Command::Say(..) => {}
+                Command::Acknowledge(_) | Command::Say(..) => {}
             }
         }
     }
@@ -97,7 +97,7 @@ impl Session {
         let bad = BadRequest { problem: "keepLogsHours is NaN: it takes 0 to 87600".to_owned(), models };
         let simulation = TopicSegment::new(simulation).unwrap();
         let words = format!("a bad DeployModels for {simulation}");
-        self.handle(&words, Event::Broker(BrokerEvent::DeployModels { simulation, request: Err(bad) }));
+        self.handle(&words, Event::Broker(BrokerEvent::DeployModels { simulation, request: Err(bad), delivery: None }));
     }
 
     fn ready(&mut self, simulation: &str, model: &str) {
@@ -256,6 +256,21 @@ fn a_create_that_worked_is_not_counted_as_refused_by_a_later_answer() {
     session.fails("create so-sim-m1", refused(403, "violates PodSecurity \"restricted:latest\""));
     session.got(&pod(1, "sim", "m1", "u1"));
     session.matches("a_create_that_worked_and_is_refused_later");
+}
+
+#[test]
+fn what_came_at_qos_1_is_acknowledged() {
+    let mut session = Session::begun();
+    let request = request(1, "sim", &["m1"], HOUR);
+    let simulation = TopicSegment::from(&request.simulation);
+    session.handle("DeployModels 1 for sim: [m1], at QoS 1", at_qos_1(deploy_event(request), 1));
+    session.handle("ReadyForProcessing of sim/m1, at QoS 1", at_qos_1(ready_event("sim", "m1"), 2));
+    let bad = BadRequest { problem: "keepLogsHours is NaN: it takes 0 to 87600".to_owned(), models: vec![] };
+    let bad = Event::Broker(BrokerEvent::DeployModels { simulation, request: Err(bad), delivery: None });
+    session.handle("a bad DeployModels for sim, at QoS 1", at_qos_1(bad, 3));
+    session.handle("ReadyForProcessing of another/m1, at QoS 1", at_qos_1(ready_event("another", "m1"), 4));
+    session.handle("ReadyForProcessing of sim/m1, at QoS 0", ready_event("sim", "m1"));
+    session.matches("what_came_at_qos_1");
 }
 
 #[test]

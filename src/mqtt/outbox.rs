@@ -34,6 +34,8 @@ pub(super) struct Outbox {
     /// Sent, on this connection or an earlier one of the same session. With those queued never more than the window.
     in_flight: BTreeMap<u16, MessageId>,
     online: bool,
+    /// How many began.
+    connections: u64,
 }
 
 impl Outbox {
@@ -55,6 +57,11 @@ impl Outbox {
 
     pub(super) fn is_online(&self) -> bool {
         self.online
+    }
+
+    /// The number of the connection that began last.
+    pub(super) fn connection(&self) -> u64 {
+        self.connections
     }
 
     /// The broker has everything.
@@ -90,6 +97,7 @@ impl Outbox {
     /// MQTT 3.1.1, 4.4.0-1: <https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/os/mqtt-v3.1.1-os.html#_Toc398718101>
     pub(super) fn online(&mut self, session_present: bool) -> Vec<(u16, Packet)> {
         self.online = true;
+        self.connections += 1;
         if !session_present {
             self.in_flight.clear();
         }
@@ -265,5 +273,15 @@ mod tests {
         assert_eq!((again.len(), first), (usize::from(WINDOW) - 1, vec![window + 1]));
         outbox.offline();
         assert_eq!(online(&mut outbox, false), backlog(&[], &(2..=window + 1).collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn each_connection_has_a_number_of_its_own() {
+        let mut outbox = online_with(0);
+        let first = outbox.connection();
+        outbox.offline();
+        assert_eq!((outbox.connection(), outbox.is_online()), (first, false));
+        online(&mut outbox, true);
+        assert_ne!(outbox.connection(), first);
     }
 }

@@ -32,11 +32,24 @@ pub enum BrokerEvent {
     DeployModels {
         simulation: TopicSegment,
         request: Result<DeployRequest, BadRequest>,
+        /// `None` at QoS 0.
+        delivery: Option<Delivery>,
     },
     ReadyForProcessing {
         simulation: SimulationId,
         model: ModelId,
+        /// `None` at QoS 0.
+        delivery: Option<Delivery>,
     },
+}
+
+/// One delivery of a message to us that the broker wants acknowledged. Until then it keeps the message, and delivers it again, on the
+/// next connection: as another delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Counts the connections of this process. A packet id means nothing on another one.
+    pub connection: u64,
+    pub packet_id: u16,
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +83,8 @@ pub enum Answer {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     Publish(Message),
+    /// Nothing of this message can be lost any more: the broker may forget it. It does nothing when the connection has ended.
+    Acknowledge(Delivery),
     /// Do this; the outcome comes back with the same attempt.
     Call {
         call: PodCall,

@@ -9,7 +9,7 @@ use mso::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId, TopicSegme
 use mso::kube::error::{Details, Error, Status};
 use mso::kube::pod::{Pod, Variable};
 use mso::orchestrator::Orchestrator;
-use mso::orchestrator::event::{Body, BrokerEvent, Command, DeployRequest, Event, ModelConfiguration, PodCall};
+use mso::orchestrator::event::{Body, BrokerEvent, Command, Delivery, DeployRequest, Event, ModelConfiguration, PodCall};
 use mso::secret::Secret;
 use serde_json::{Value, json};
 
@@ -36,12 +36,20 @@ pub fn request(deploy: u8, simulation: &str, models: &[&str], keep_logs_hours: f
 
 pub fn deploy_event(request: DeployRequest) -> Event {
     let simulation = TopicSegment::from(&request.simulation);
-    Event::Broker(BrokerEvent::DeployModels { simulation, request: Ok(request) })
+    Event::Broker(BrokerEvent::DeployModels { simulation, request: Ok(request), delivery: None })
 }
 
 pub fn ready_event(simulation: &str, model: &str) -> Event {
     let (simulation, model) = (SimulationId::new(simulation).unwrap(), ModelId::new(model).unwrap());
-    Event::Broker(BrokerEvent::ReadyForProcessing { simulation, model })
+    Event::Broker(BrokerEvent::ReadyForProcessing { simulation, model, delivery: None })
+}
+
+/// The same message at QoS 1.
+pub fn at_qos_1(mut event: Event, packet_id: u16) -> Event {
+    if let Event::Broker(BrokerEvent::DeployModels { delivery, .. } | BrokerEvent::ReadyForProcessing { delivery, .. }) = &mut event {
+        *delivery = Some(Delivery { connection: 1, packet_id });
+    }
+    event
 }
 
 pub fn refused(code: u16, message: &str) -> Error {
@@ -95,6 +103,7 @@ pub fn in_words(command: &Command) -> String {
                 format!("publish ModelHasTerminated for {}/{model}: {status}, exit code {exit_code}", message.simulation)
             }
         },
+        Command::Acknowledge(delivery) => format!("acknowledge packet {} of connection {}", delivery.packet_id, delivery.connection),
         Command::Call { call, attempt } => {
             let again = if *attempt > 0 { format!(" (try {})", attempt + 1) } else { String::new() };
             match call {
