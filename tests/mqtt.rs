@@ -15,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
+use devkit::broker::{Clients, Fault};
 use devkit::wait;
 use mso::clock;
 use mso::config::MqttSettings;
@@ -24,9 +25,9 @@ use mso::orchestrator::event::{Body, BrokerEvent, Delivery, Event, Message, Mess
 use mso::proto;
 use mso::secret::Secret;
 use prost::Message as _;
-use rumqttc::{Client, MqttOptions, Packet, QoS};
+use rumqttc::{Client, ConnectReturnCode, MqttOptions, Packet, QoS};
 use support::broker::Broker;
-use support::ground;
+use support::{Ground, ground};
 
 /// Past the longest back-off, on a machine with other work.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -152,6 +153,80 @@ fn nothing_is_lost_when_a_broker_without_our_session_takes_over() {
     // It knows the SO, so that nothing can pass before it is subscribed.
     broker.start_without_the_session_of("mso-dots-so");
     assert!(before.len() <= 500, "some were left for the other broker");
+    assert_eq!(ours.published_so_far(1000), (1..=1000).collect::<Vec<_>>(), "each is reported once");
+    so.wait_for_all((1..=1000).filter(|id| !before.contains(id)));
+}
+
+/// Mosquitto cannot be told to misbehave: devkit's broker on either ground.
+#[test]
+fn nothing_is_lost_when_a_broker_closes_at_each_message() {
+    const CONNECT_SUBSCRIBE_AND_ONE_MESSAGE: u32 = 3;
+    let broker = Broker::own(Ground::Devkit);
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    broker.server().misbehave(Clients::named("mso-dots-so"), Fault::CloseAtPacket(CONNECT_SUBSCRIBE_AND_ONE_MESSAGE + 1));
+    let ours = Service::start(broker.port, "");
+    for id in 1..=500 {
+        ours.publish(id);
+    }
+    // At the third we back off for half a minute.
+    wait_for("two connections to be closed", || broker.log().matches("Client mso-dots-so is cut off, as asked.").count() >= 2);
+    broker.server().behave();
+    assert_eq!(ours.published_so_far(500), (1..=500).collect::<Vec<_>>(), "each is reported once");
+    so.wait_for_all(1..=500);
+}
+
+/// Mosquitto cannot be told to misbehave: devkit's broker on either ground.
+#[test]
+fn nothing_is_lost_when_the_acknowledgement_of_a_message_is() {
+    let broker = Broker::own(Ground::Devkit);
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    for _ in 0..2 {
+        broker.server().misbehave(Clients::named("mso-dots-so"), Fault::LoseAcknowledgement);
+    }
+    let ours = Service::start(broker.port, "");
+    for id in 1..=500 {
+        ours.publish(id);
+    }
+    assert_eq!(ours.published_so_far(500), (1..=500).collect::<Vec<_>>(), "each is reported once");
+    let arrived = so.wait_for_all(1..=500);
+    assert!(arrived > 500, "what was not acknowledged was sent again");
+}
+
+/// Mosquitto cannot be told to misbehave: devkit's broker on either ground.
+#[test]
+fn a_broker_that_accepts_and_says_nothing_is_left_and_nothing_is_lost() {
+    let broker = Broker::own(Ground::Devkit);
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    broker.server().misbehave(Clients::named("mso-dots-so"), Fault::SayNothing);
+    let ours = Service::start(broker.port, "");
+    for id in 1..=500 {
+        ours.publish(id);
+    }
+    wait_for("the silence to be said", || logged(&format!("WARN no connection to the broker at 127.0.0.1:{} ", broker.port)) == 1);
+    broker.server().behave();
+    assert_eq!(ours.published_so_far(500), (1..=500).collect::<Vec<_>>(), "each is reported once");
+    assert_eq!(so.wait_for_all(1..=500), 500, "none was sent before");
+}
+
+/// Mosquitto cannot be told to keep one client out: devkit's broker on either ground.
+#[test]
+fn nothing_is_lost_when_an_empty_broker_takes_over() {
+    let broker = Broker::own(Ground::Devkit);
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
+    for id in 1..=500 {
+        ours.publish(id);
+    }
+    // It does not know the SO either: nothing of ours may come before that is subscribed.
+    broker.server().misbehave(Clients::named("mso-dots-so"), Fault::RefuseConnections(ConnectReturnCode::ServiceUnavailable));
+    broker.server().forget();
+    for id in 501..=1000 {
+        ours.publish(id);
+    }
+    let before = published(&ours.events_until(|event| matches!(event, BrokerEvent::Disconnected)));
+    so.wait_until_subscribed();
+    broker.server().behave();
     assert_eq!(ours.published_so_far(1000), (1..=1000).collect::<Vec<_>>(), "each is reported once");
     so.wait_for_all((1..=1000).filter(|id| !before.contains(id)));
 }
@@ -667,13 +742,17 @@ impl Peer {
     }
 
     /// Waits until each of these messages of [`Service::publish`] arrived at least once.
-    fn wait_for_all(&self, ids: impl IntoIterator<Item = MessageId>) {
+    /// How many came, with those that came again.
+    fn wait_for_all(&self, ids: impl IntoIterator<Item = MessageId>) -> usize {
+        let mut arrived = 0;
         let mut missing: BTreeSet<String> = ids.into_iter().map(|id| format!("/lifecycle/mso/dots-so/s/{id}/ModelHasTerminated")).collect();
         while !missing.is_empty() {
             let message = self.messages.recv_timeout(PATIENCE);
             let message = message.unwrap_or_else(|_| panic!("{} never arrived: {missing:?}", missing.len()));
             missing.remove(&message.topic);
+            arrived += 1;
         }
+        arrived
     }
 }
 
