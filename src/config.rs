@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
@@ -12,6 +13,12 @@ use crate::secret::Secret;
 /// Where the kubelet mounts a pod's own account.
 /// <https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/#directly-accessing-the-rest-api>
 pub const MOUNTED_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// Where operators look for it.
+const STATUS_PORT: u16 = 8080;
+
+/// Not the empty value, which is everywhere the same as none.
+const STATUS_OFF: &str = "off";
 
 /// More creates in flight than this only queue up in the API server.
 const MAX_DEPLOY_PARALLELISM: usize = 256;
@@ -25,6 +32,8 @@ pub struct Config {
     pub log: LogSettings,
     /// How many calls to the API are in flight at once, those that read logs apart.
     pub deploy_parallelism: usize,
+    /// Where /livez and /readyz are answered, if anywhere.
+    pub status: Option<SocketAddr>,
 }
 
 #[derive(Clone, Debug)]
@@ -110,7 +119,7 @@ pub enum LogFormat {
 }
 
 /// Every variable that is read. The last two are Kubernetes' own, in each pod.
-pub const NAMES: [&str; 21] = [
+pub const NAMES: [&str; 22] = [
     "SIMULATOR_NAME",
     "KUBERNETES_HOST",
     "KUBERNETES_PORT",
@@ -128,6 +137,7 @@ pub const NAMES: [&str; 21] = [
     "MQTT_PORT",
     "MQTT_USERNAME",
     "MQTT_PASSWORD",
+    "STATUS_ADDRESS",
     "LOG_LEVEL",
     "LOG_FORMAT",
     "KUBERNETES_SERVICE_HOST",
@@ -196,6 +206,7 @@ impl Config {
             },
             log: LogSettings { level: settings.log_level(), format: settings.log_format() },
             deploy_parallelism: settings.number("DEPLOY_PARALLELISM", 16, 1, MAX_DEPLOY_PARALLELISM),
+            status: settings.status_address(),
         };
         if settings.errors.is_empty() { Ok(config) } else { Err(settings.errors) }
     }
@@ -233,6 +244,7 @@ impl Config {
             ("MQTT_PORT", self.mqtt.port.to_string()),
             ("MQTT_USERNAME", self.mqtt.username.clone()),
             ("MQTT_PASSWORD", if self.mqtt.password.reveal().is_empty() { String::new() } else { self.mqtt.password.to_string() }),
+            ("STATUS_ADDRESS", self.status.map_or_else(|| STATUS_OFF.to_owned(), |address| address.to_string())),
             ("LOG_LEVEL", self.log.level.to_string()),
             ("LOG_FORMAT", format.to_owned()),
         ]
@@ -388,6 +400,21 @@ impl Reader<'_> {
         })
     }
 
+    /// No names: which of a name's addresses to listen at would be a guess.
+    fn status_address(&mut self) -> Option<SocketAddr> {
+        const NAME: &str = "STATUS_ADDRESS";
+        let default = SocketAddr::from((Ipv4Addr::UNSPECIFIED, STATUS_PORT));
+        let Some(value) = self.optional(NAME) else { return Some(default) };
+        if value.eq_ignore_ascii_case(STATUS_OFF) {
+            return None;
+        }
+        let address = value.parse().ok();
+        if address.is_none() {
+            self.wrong(NAME, &value, "it takes a numeric address with a port, as 0.0.0.0:8080 or [::]:8080, or off");
+        }
+        address
+    }
+
     /// Python's names, as deployments have them.
     fn log_level(&mut self) -> LevelFilter {
         const NAME: &str = "LOG_LEVEL";
@@ -493,6 +520,8 @@ mod tests {
             ("KUBERNETES_NAMESPACE", "Bad Name", "is \"Bad Name\": it takes 1 to 63 lower-case letters"),
             ("DEPLOY_PARALLELISM", "0", "it takes a whole number from 1 to 256"),
             ("DEPLOY_PARALLELISM", "257", "it takes a whole number from 1 to 256"),
+            ("STATUS_ADDRESS", "8080", "it takes a numeric address with a port"),
+            ("STATUS_ADDRESS", "localhost:8080", "as 0.0.0.0:8080 or [::]:8080, or off"),
             ("LOG_LEVEL", "LOUD", "it takes DEBUG, INFO, WARNING, ERROR or CRITICAL"),
             ("LOG_FORMAT", "xml", "it takes text or json"),
             ("SIMULATOR_NAME", "dots/so", "has '/'"),
@@ -542,6 +571,22 @@ mod tests {
         assert_eq!(names, NAMES[..NAMES.len() - 2]);
         let everything = format!("{settings:?} {config:?}");
         assert!(!everything.contains("t0ken") && !everything.contains("passw0rd"), "{everything}");
+    }
+
+    #[test]
+    fn the_status_is_at_port_8080_unless_it_is_said_otherwise() {
+        let accounts = Accounts::new("status");
+        let status = |value: &str| {
+            let config = Config::read(&variables(&[("STATUS_ADDRESS", value)]), &accounts.mounted()).unwrap();
+            (config.status.map(|address| address.to_string()), config.settings())
+        };
+        for (value, expected) in
+            [("", Some("0.0.0.0:8080")), ("[::]:9", Some("[::]:9")), ("127.0.0.1:0", Some("127.0.0.1:0")), ("OFF", None)]
+        {
+            let (address, settings) = status(value);
+            assert_eq!(address.as_deref(), expected, "{value:?}");
+            assert!(settings.contains(&("STATUS_ADDRESS", expected.unwrap_or("off").to_owned())), "{value:?}: {settings:?}");
+        }
     }
 
     #[test]

@@ -5,9 +5,10 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::kube::Client;
 use crate::orchestrator::event::{CallOutcome, CrashLog, Event, PodCall};
+use crate::supervise::Beat;
 
-pub fn run(client: &Client, calls: &Receiver<(PodCall, u32)>, events: &Sender<Event>) {
-    for (call, attempt) in calls {
+pub fn run(client: &Client, calls: &Receiver<(PodCall, u32)>, events: &Sender<Event>, beat: &Beat) {
+    while let Ok((call, attempt)) = beat.wait(|| calls.recv()) {
         let result = client.call(&call);
         if events.send(Event::Call(CallOutcome { call, attempt, result })).is_err() {
             return;
@@ -15,8 +16,8 @@ pub fn run(client: &Client, calls: &Receiver<(PodCall, u32)>, events: &Sender<Ev
     }
 }
 
-pub fn read_logs(client: &Client, logs: &Receiver<CrashLog>, events: &Sender<Event>) {
-    for log in logs {
+pub fn read_logs(client: &Client, logs: &Receiver<CrashLog>, events: &Sender<Event>, beat: &Beat) {
+    while let Ok(log) = beat.wait(|| logs.recv()) {
         let result = client.read_log(&log.pod, &log.container);
         if events.send(Event::LogRead { log, result }).is_err() {
             return;

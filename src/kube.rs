@@ -25,6 +25,7 @@ use crate::config::{KubernetesSettings, PodSettings, Tls, Token};
 use crate::ids::{PodName, Shown};
 use crate::orchestrator::event::{Answer, PodCall};
 use crate::secret::Secret;
+use crate::supervise::Beat;
 use error::{Error, Status};
 use pod::Pod;
 use request::Request;
@@ -36,6 +37,17 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 const SEND_TIME: Duration = Duration::from_secs(10);
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// ureq's own limit would start a thread. The C library asks each name server twice for 5 s, for each search suffix perhaps.
+const RESOLVE_TIME: Duration = Duration::from_secs(30);
+
+/// What one call can take: all its phases, and all of them again with another token.
+pub const CALL_TIME_MAX: Duration = RESOLVE_TIME
+    .saturating_add(CONNECT_TIME)
+    .saturating_add(SEND_TIME.saturating_mul(2))
+    .saturating_add(ANSWER_TIME)
+    .saturating_add(BODY_TIME)
+    .saturating_mul(2);
 
 /// What bounds a log: its size has no limit, and only its end is held.
 const LOG_TIME: Duration = Duration::from_secs(20);
@@ -131,14 +143,15 @@ impl Client {
         request::log_tail(response.into_body().into_reader()).map_err(|error| Error::from_body(error, &self.address))
     }
 
-    /// All pods with our mark, at one moment which is not before this call.
+    /// All pods with our mark, at one moment which is not before this call. Each page is a piece of work: of all together nobody can say how
+    /// long they take.
     ///
     /// # Errors
     /// See [`Error`]. What was read until then is thrown away.
-    pub fn list_pods(&self) -> Result<PodList, Error> {
-        match self.list(Some(PAGE_PODS)) {
+    pub fn list_pods(&self, beat: &Beat) -> Result<PodList, Error> {
+        match self.list(Some(PAGE_PODS), beat) {
             // Later pages are of the first one's moment, which the server may forget before we are through.
-            Err(error) if error.is_expired() => self.list(None),
+            Err(error) if error.is_expired() => self.list(None, beat),
             result => result,
         }
     }
@@ -156,10 +169,11 @@ impl Client {
         Ok(Watch::new(response.into_body().into_reader(), &self.address, server_time))
     }
 
-    fn list(&self, limit: Option<usize>) -> Result<PodList, Error> {
+    fn list(&self, limit: Option<usize>, beat: &Beat) -> Result<PodList, Error> {
         let mut list = PodList::default();
         let mut next = String::new();
         loop {
+            beat.works();
             let response = self.send(&self.calls, &Request::list(&self.namespace, &self.pods.simulator, limit, &next))?;
             list.server_time = server_time(&response);
             let body = response.into_body().into_with_config().limit(LIST_BYTES_MAX).reader();

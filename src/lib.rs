@@ -4,7 +4,8 @@
 //! decide nothing, each a thread or a few: [`mqtt`] to the broker, [`pods`] from the Kubernetes API (list and watch), [`deployer`] to it
 //! (create, patch, delete, read logs). Between them go an [`Event`](orchestrator::event::Event) in and a
 //! [`Command`](orchestrator::event::Command) out; a command's outcome comes back as an event. Events are bounded and block the edge that
-//! sends them; commands are bounded by what they are about, so that the state thread never blocks.
+//! sends them; commands are bounded by what they are about, so that the state thread never blocks. How they all are, [`status`] tells
+//! whoever asks; it only looks.
 //!
 //! ```text
 //!             broker                              Kubernetes API
@@ -17,11 +18,15 @@
 //!               ▼  │                              │  ▼       ▼
 //!          ┌───────┴──────────────────────────────┴────────────────┐
 //!          │ state: Orchestrator   handle(event, now) → commands   │
-//!          └───────────────────────────────────────────────────────┘
+//!          └──────────────────────────┬────────────────────────────┘
+//!                                     │ Readiness, as of the last event
+//!                                 ┌───▼────┐  heartbeats
+//!           GET /livez, /readyz ──▶ status ◀────────────── every thread
+//!                                 └────────┘
 //! ```
 //!
 //! In reading order: [`ids`], [`config`], [`orchestrator`], [`state`], [`mqtt`], [`kube`], [`pods`], [`deployer`], [`supervise`],
-//! [`service`].
+//! [`service`], [`status`].
 
 pub mod clock;
 pub mod config;
@@ -35,6 +40,7 @@ pub mod pods;
 pub mod secret;
 pub mod service;
 pub mod state;
+pub mod status;
 pub mod supervise;
 
 /// The messages of proto/, as prost writes them.

@@ -14,6 +14,7 @@ use mso::config::{self, Config, MOUNTED_ACCOUNT, Tls};
 use mso::kube::Client;
 use mso::logging;
 use mso::service::Service;
+use mso::status;
 use mso::supervise::Supervisor;
 
 const HELP: &str = "\
@@ -25,11 +26,15 @@ All settings are environment variables, and a file .env in the working directory
   SIMULATOR_NAME, MQTT_HOST, MQTT_PORT, MQTT_USERNAME, MQTT_PASSWORD,
   KUBERNETES_HOST, KUBERNETES_PORT, KUBERNETES_NAMESPACE, KUBERNETES_API_TOKEN, KUBERNETES_API_TOKEN_FILE,
   KUBERNETES_CA_FILE, KUBERNETES_VERIFY_TLS, KUBERNETES_PULL_IMAGE_SECRET_NAME, KUBERNETES_IMAGE_PULL_POLICY,
-  GOOGLE_APPLICATION_CREDENTIALS_K8S_SECRET, AWS_K8S_SECRET, DEPLOY_PARALLELISM, LOG_LEVEL, LOG_FORMAT
+  GOOGLE_APPLICATION_CREDENTIALS_K8S_SECRET, AWS_K8S_SECRET, DEPLOY_PARALLELISM,
+  STATUS_ADDRESS, LOG_LEVEL, LOG_FORMAT
 README.md says what each means. The values in force are logged at start.";
 
 /// After what the service itself takes to stop, and before the two seconds in which Kubernetes and people expect the process to be gone.
 const HARD_STOP_LIMIT: Duration = Duration::from_millis(1850);
+
+/// For the two threads here, which do nothing but wait.
+const WAITING_LIMIT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     match wants_to_run() {
@@ -98,23 +103,36 @@ fn run(config: &Config) -> Result<(), String> {
     }
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| format!("failed to listen for signals: {error}"))?;
     let client = Client::new(&config.kubernetes, &config.pods, config.deploy_parallelism)?;
+    let status =
+        match config.status {
+            Some(address) => Some(status::Server::bind(address).map_err(|error| {
+                format!("failed to listen at STATUS_ADDRESS={address}: {error}; it takes an address that is free, or off")
+            })?),
+            None => None,
+        };
     let (signals_in, signals_out) = bounded(1);
     let no_thread = |error| format!("failed to start a thread: {error}");
     let (supervisor, ends) = Supervisor::new();
     supervisor
-        .spawn("signals", move || {
-            for signal in signals.forever() {
+        .spawn("signals", WAITING_LIMIT, move |beat| {
+            let mut signals = signals.forever();
+            while let Some(signal) = beat.wait(|| signals.next()) {
                 // One is enough: a full channel means that we stop already.
                 let _ = signals_in.try_send(signal);
             }
         })
         .map_err(no_thread)?;
     let service = Service::start(config, client, &supervisor).map_err(no_thread)?;
+    if let Some(server) = status {
+        info!("/livez and /readyz are answered at {}", server.address());
+        let (threads, readiness) = (supervisor.threads(), service.readiness());
+        supervisor.spawn("status", status::LIMIT, move |beat| server.run(&threads, &readiness, beat)).map_err(no_thread)?;
+    }
     select! {
         recv(signals_out) -> signal => {
             // First of all, as the log itself may be what hangs: a full pipe that nobody reads.
-            supervisor.spawn("stop-limit", || {
-                std::thread::sleep(HARD_STOP_LIMIT);
+            supervisor.spawn("stop-limit", WAITING_LIMIT, |beat| {
+                beat.wait(|| std::thread::sleep(HARD_STOP_LIMIT));
                 std::process::exit(0);
             }).map_err(no_thread)?;
             let name = signal.ok().and_then(signal_name).unwrap_or("a signal");

@@ -31,6 +31,7 @@ use crate::clock;
 use crate::config::MqttSettings;
 use crate::ids::{Shown, SimulatorName};
 use crate::orchestrator::event::{BadRequest, BrokerEvent, Delivery, Event, Message};
+use crate::supervise::Beat;
 use outbox::Outbox;
 use topic::Incoming;
 
@@ -182,10 +183,10 @@ struct Troubles {
 impl Connection {
     /// Returns after [`Publisher::disconnect`], and in the same way when the receiver of the events is gone. While it tries to connect that
     /// can take the 10 s of the attempt.
-    pub fn run(mut self, events: &Sender<Event>) {
+    pub fn run(mut self, events: &Sender<Event>, beat: &Beat) {
         let mut delay = Duration::ZERO;
-        while !self.stops_within(delay) {
-            let End::Lost(loss) = self.serve(events) else { return };
+        while !beat.wait(|| self.stops_within(delay)) {
+            let End::Lost(loss) = self.serve(events, beat) else { return };
             self.cut_off(events);
             delay = self.delay_after(&loss);
         }
@@ -201,8 +202,10 @@ impl Connection {
     }
 
     /// One connection, from connecting to its end.
-    fn serve(&mut self, events: &Sender<Event>) -> End {
+    fn serve(&mut self, events: &Sender<Event>, beat: &Beat) -> End {
         loop {
+            // It comes back at each keep-alive at the latest: where it does not, waiting on would be hanging.
+            beat.works();
             let end = match self.rumqttc.recv() {
                 Ok(Ok(event)) => self.handle(&event, events),
                 Ok(Err(error)) => Err(End::Lost(error.into())),

@@ -84,6 +84,17 @@ struct Broker {
     was_connected: bool,
 }
 
+/// What the service needs to do its work, as far as the core knows of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// Connected and subscribed.
+    pub broker_connected: bool,
+    /// There was a complete list of the pods.
+    pub pods_listed: bool,
+    /// When list or watch last said anything; none while they fail.
+    pub watch_heard_at: Option<Instant>,
+}
+
 #[derive(Default)]
 struct Api {
     /// How many complete lists there were.
@@ -92,6 +103,8 @@ struct Api {
     time: Option<(UnixTime, Instant)>,
     skew_told: bool,
     away_since: Option<Instant>,
+    /// See [`Readiness`].
+    watch_heard_at: Option<Instant>,
     /// Since when the list or watch is refused.
     refused_since: Option<Instant>,
     refused_said_at: Option<Instant>,
@@ -151,6 +164,14 @@ impl Orchestrator {
     /// Nothing is in flight: no call, and no message that the broker has not acknowledged.
     pub fn is_idle(&self) -> bool {
         self.calls.in_flight() == 0 && self.unacknowledged.is_empty()
+    }
+
+    pub fn readiness(&self) -> Readiness {
+        Readiness {
+            broker_connected: self.broker.connected_at.is_some(),
+            pods_listed: self.api.lists > 0,
+            watch_heard_at: self.api.watch_heard_at,
+        }
     }
 
     fn on_broker(&mut self, event: BrokerEvent, now: Now) {
@@ -218,6 +239,7 @@ impl Orchestrator {
     }
 
     fn on_pods(&mut self, event: PodsEvent, now: Now) {
+        self.api.watch_heard_at = if let PodsEvent::Failed(_) = event { None } else { Some(now.instant) };
         match event {
             PodsEvent::Listed(pods) => {
                 self.watch_answers(now);
@@ -225,6 +247,7 @@ impl Orchestrator {
             }
             PodsEvent::Changed(pod) => self.observe(&pod, now),
             PodsEvent::Deleted(pod) => self.on_deleted(&pod),
+            PodsEvent::Bookmark => {}
             PodsEvent::ServerTime(time) => {
                 self.watch_answers(now);
                 self.on_server_time(time, now);
@@ -486,5 +509,33 @@ impl Orchestrator {
 
     fn say(&mut self, level: Level, text: String) {
         self.commands.push_back(Command::Say(level, text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn readiness_follows_broker_list_and_watch() {
+        let start = clock::now();
+        let at = |seconds| Now { instant: start.instant + Duration::from_secs(seconds), ..start };
+        let mut core = Orchestrator::new(SimulatorName::new("dots-so").unwrap(), 1, 0);
+        assert_eq!(core.readiness(), Readiness::default());
+        core.handle(Event::Broker(BrokerEvent::Connected), at(1));
+        core.handle(Event::Pods(PodsEvent::ServerTime(start.unix)), at(2));
+        let listing = Readiness { broker_connected: true, pods_listed: false, watch_heard_at: Some(at(2).instant) };
+        assert_eq!(core.readiness(), listing);
+        core.handle(Event::Pods(PodsEvent::Listed(Vec::new())), at(3));
+        let ready = |seconds| Readiness { broker_connected: true, pods_listed: true, watch_heard_at: Some(at(seconds).instant) };
+        assert_eq!(core.readiness(), ready(3));
+        core.handle(Event::Pods(PodsEvent::Bookmark), at(60));
+        assert_eq!(core.readiness(), ready(60), "a watch where nothing happens");
+        core.handle(Event::Timeout, at(90));
+        core.handle(Event::Broker(BrokerEvent::Disconnected), at(91));
+        assert_eq!(core.readiness(), Readiness { broker_connected: false, ..ready(60) });
+        core.handle(Event::Pods(PodsEvent::Failed(Error::Lost("cut".to_owned()))), at(92));
+        assert_eq!(core.readiness(), Readiness { broker_connected: false, pods_listed: true, watch_heard_at: None });
     }
 }

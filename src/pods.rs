@@ -13,6 +13,7 @@ use crate::clock;
 use crate::kube::error::Error;
 use crate::kube::{Client, WATCH_IDLE_TIME, WatchEvent};
 use crate::orchestrator::event::{Event, PodsEvent};
+use crate::supervise::Beat;
 
 /// Under five minutes, as load balancers may cut what is older; random, so that clients do not come together.
 const WATCH_SECONDS: RangeInclusive<u32> = 240..=290;
@@ -26,8 +27,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const HEALTHY_TIME: Duration = Duration::from_secs(120);
 
 /// Ends when `events` is closed.
-pub fn run(client: &Client, events: &Sender<Event>) {
-    let Err(Closed) = follow(client, &|event| events.send(Event::Pods(event)).map_err(|_| Closed));
+pub fn run(client: &Client, events: &Sender<Event>, beat: &Beat) {
+    let Err(Closed) = follow(client, &|event| events.send(Event::Pods(event)).map_err(|_| Closed), beat);
 }
 
 /// Nobody listens any more.
@@ -35,14 +36,14 @@ struct Closed;
 
 type Send<'a> = &'a dyn Fn(PodsEvent) -> Result<(), Closed>;
 
-fn follow(client: &Client, send: Send<'_>) -> Result<Infallible, Closed> {
+fn follow(client: &Client, send: Send<'_>, beat: &Beat) -> Result<Infallible, Closed> {
     // From where to watch; none before a list, and where only a list helps.
     let mut position: Option<String> = None;
     let mut listed_before = false;
     let mut failures = 0;
     loop {
         let (problem, is_failure) = match &mut position {
-            None => match list(client, send, !listed_before)? {
+            None => match list(client, send, beat, !listed_before)? {
                 Ok(version) => {
                     listed_before = true;
                     position = Some(version);
@@ -51,7 +52,7 @@ fn follow(client: &Client, send: Send<'_>) -> Result<Infallible, Closed> {
                 Err(error) => (Some(error), true),
             },
             Some(version) => {
-                let ended = watch(client, send, version)?;
+                let ended = watch(client, send, beat, version)?;
                 if ended.time >= HEALTHY_TIME {
                     failures = 0;
                 }
@@ -68,13 +69,13 @@ fn follow(client: &Client, send: Send<'_>) -> Result<Infallible, Closed> {
         if is_failure {
             send(PodsEvent::Failed(error))?;
         }
-        thread::sleep(wait);
+        beat.wait(|| thread::sleep(wait));
     }
 }
 
 /// The version to watch from.
-fn list(client: &Client, send: Send<'_>, is_first: bool) -> Result<Result<String, Error>, Closed> {
-    let list = match client.list_pods() {
+fn list(client: &Client, send: Send<'_>, beat: &Beat, is_first: bool) -> Result<Result<String, Error>, Closed> {
+    let list = match client.list_pods(beat) {
         Ok(list) => list,
         Err(error) => return Ok(Err(error)),
     };
@@ -88,10 +89,11 @@ fn list(client: &Client, send: Send<'_>, is_first: bool) -> Result<Result<String
 }
 
 /// Passes on what happens until the watch ends. `version` goes on with each event.
-fn watch(client: &Client, send: Send<'_>, version: &mut String) -> Result<Ended, Closed> {
+fn watch(client: &Client, send: Send<'_>, beat: &Beat, version: &mut String) -> Result<Ended, Closed> {
     let began_at = clock::now().instant;
     let mut events = 0;
     let ended = |error, events| Ended { error, events, time: clock::now().instant.saturating_duration_since(began_at) };
+    beat.works();
     let watch = match client.watch_pods(version, fastrand::u32(WATCH_SECONDS)) {
         Ok(watch) => watch,
         Err(error) => return Ok(ended(Some(error), events)),
@@ -99,7 +101,9 @@ fn watch(client: &Client, send: Send<'_>, version: &mut String) -> Result<Ended,
     if let Some(time) = watch.server_time {
         send(PodsEvent::ServerTime(time))?;
     }
+    beat.works();
     for event in watch {
+        beat.works();
         let event = match event {
             Ok(event) => event,
             Err(error) => return Ok(ended(Some(error), events)),
@@ -109,7 +113,7 @@ fn watch(client: &Client, send: Send<'_>, version: &mut String) -> Result<Ended,
         match event {
             WatchEvent::Changed(pod) => send(PodsEvent::Changed(Box::new(pod)))?,
             WatchEvent::Deleted(pod) => send(PodsEvent::Deleted(Box::new(pod)))?,
-            WatchEvent::Bookmark(_) => {}
+            WatchEvent::Bookmark(_) => send(PodsEvent::Bookmark)?,
         }
     }
     Ok(ended(None, events))

@@ -1,16 +1,16 @@
 //! All threads of the service and the channels between them: put together here, and taken apart again. It decides nothing.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use log::info;
 
 use crate::config::Config;
-use crate::kube::Client;
-use crate::orchestrator::Orchestrator;
+use crate::kube::{CALL_TIME_MAX, Client};
 use crate::orchestrator::event::Event;
+use crate::orchestrator::{Orchestrator, Readiness};
 use crate::state::{self, Outlets};
 use crate::supervise::{End, Supervisor};
 use crate::{clock, deployer, mqtt, pods};
@@ -22,10 +22,19 @@ const LOG_WORKERS: usize = 2;
 /// Kubernetes and people expect a stopped process to be gone by two seconds.
 const STOP_LIMIT: Duration = Duration::from_millis(1700);
 
+/// The longest that a piece of work takes where nothing hangs. An event at 10 000 models takes well under a second; this is for a machine
+/// that is busy with other things, and for a log that is slow to take its lines.
+const STATE_LIMIT: Duration = Duration::from_secs(30);
+/// rumqttc is back after 10 s of connecting, and at each keep-alive of 15 s with 10 s to send a ping. Then there may be an event to hand over.
+const MQTT_LIMIT: Duration = Duration::from_secs(25).saturating_add(STATE_LIMIT);
+/// One call, or one event of a watch, which is silent for 90 s at most; then its outcome to hand over.
+const API_LIMIT: Duration = CALL_TIME_MAX.saturating_add(STATE_LIMIT);
+
 /// Runs until it is told to stop, whatever becomes of the broker and the API.
 pub struct Service {
     events: Sender<Event>,
     publisher: Arc<mqtt::Publisher>,
+    readiness: Arc<Mutex<Readiness>>,
 }
 
 impl Service {
@@ -41,23 +50,29 @@ impl Service {
         let (logs_in, logs) = unbounded();
         let (publisher, connection) = mqtt::open(&config.mqtt, &config.simulator);
         let publisher = Arc::new(publisher);
-        let outlets = Outlets { publisher: publisher.clone(), calls: calls_in, logs: logs_in };
+        let readiness = Arc::<Mutex<Readiness>>::default();
+        let outlets = Outlets { publisher: publisher.clone(), calls: calls_in, logs: logs_in, readiness: readiness.clone() };
         let orchestrator = Orchestrator::new(config.simulator.clone(), config.deploy_parallelism, fastrand::u64(..));
 
-        supervisor.spawn("state", move || state::run(orchestrator, &events, &outlets))?;
+        supervisor.spawn("state", STATE_LIMIT, move |beat| state::run(orchestrator, &events, &outlets, beat))?;
         let broker_events = events_in.clone();
-        supervisor.spawn("mqtt", move || connection.run(&broker_events))?;
+        supervisor.spawn("mqtt", MQTT_LIMIT, move |beat| connection.run(&broker_events, beat))?;
         let (pods_client, pods_events) = (client.clone(), events_in.clone());
-        supervisor.spawn("pods", move || pods::run(&pods_client, &pods_events))?;
+        supervisor.spawn("pods", API_LIMIT, move |beat| pods::run(&pods_client, &pods_events, beat))?;
         for i in 0..config.deploy_parallelism {
             let (client, calls, events) = (client.clone(), calls.clone(), events_in.clone());
-            supervisor.spawn(format!("deployer-{i}"), move || deployer::run(&client, &calls, &events))?;
+            supervisor.spawn(format!("deployer-{i}"), API_LIMIT, move |beat| deployer::run(&client, &calls, &events, beat))?;
         }
         for i in 0..LOG_WORKERS {
             let (client, logs, events) = (client.clone(), logs.clone(), events_in.clone());
-            supervisor.spawn(format!("logs-{i}"), move || deployer::read_logs(&client, &logs, &events))?;
+            supervisor.spawn(format!("logs-{i}"), API_LIMIT, move |beat| deployer::read_logs(&client, &logs, &events, beat))?;
         }
-        Ok(Self { events: events_in, publisher })
+        Ok(Self { events: events_in, publisher, readiness })
+    }
+
+    /// The state thread's, as of its last event.
+    pub fn readiness(&self) -> Arc<Mutex<Readiness>> {
+        self.readiness.clone()
     }
 
     /// Ends the state thread, then the connection to the broker, in less than two seconds. The other threads hold nothing: they end when

@@ -1,6 +1,6 @@
 //! The body of the thread `state`: the only one that holds the [`Orchestrator`]. Drain, wait, handle one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -8,8 +8,9 @@ use log::{debug, log};
 
 use crate::clock;
 use crate::mqtt::Publisher;
-use crate::orchestrator::Orchestrator;
 use crate::orchestrator::event::{Command, CrashLog, Event, PodCall};
+use crate::orchestrator::{Orchestrator, Readiness};
+use crate::supervise::Beat;
 
 /// A stop waits this long for answers and acknowledgements. What has not come by then is found again by whoever looks next.
 const STOP_LIMIT: Duration = Duration::from_millis(1200);
@@ -22,15 +23,18 @@ pub struct Outlets {
     pub publisher: Arc<Publisher>,
     pub calls: Sender<(PodCall, u32)>,
     pub logs: Sender<CrashLog>,
+    /// As of the last event. How old that is, whoever asks can see by the time in it.
+    pub readiness: Arc<Mutex<Readiness>>,
 }
 
 /// Returns after [`Event::Stop`], when nothing is in flight or the limit has come; or when nobody sends events any more.
-pub fn run(mut orchestrator: Orchestrator, events: &Receiver<Event>, outlets: &Outlets) {
+pub fn run(mut orchestrator: Orchestrator, events: &Receiver<Event>, outlets: &Outlets, beat: &Beat) {
     let mut stop_by: Option<Instant> = None;
     loop {
         while let Some(command) = orchestrator.poll_command() {
             carry_out(command, outlets);
         }
+        *outlets.readiness.lock().unwrap_or_else(PoisonError::into_inner) = orchestrator.readiness();
         let now = clock::now();
         if let Some(stop_by) = stop_by
             && (orchestrator.is_idle() || now.instant >= stop_by)
@@ -38,10 +42,10 @@ pub fn run(mut orchestrator: Orchestrator, events: &Receiver<Event>, outlets: &O
             return;
         }
         let wake_at = [orchestrator.poll_timeout(now), stop_by].into_iter().flatten().min();
-        let received = match wake_at {
+        let received = beat.wait(|| match wake_at {
             Some(at) => events.recv_deadline(at),
             None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
+        });
         let event = match received {
             Ok(event) => event,
             Err(RecvTimeoutError::Timeout) => Event::Timeout,

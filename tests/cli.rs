@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -23,6 +24,7 @@ fn enough() -> Settings {
         ("MQTT_PORT", CLOSED_PORT),
         ("MQTT_USERNAME", "someone"),
         ("MQTT_PASSWORD", "a-secret-password"),
+        ("STATUS_ADDRESS", "off"),
     ])
 }
 
@@ -89,6 +91,7 @@ fn every_wrong_setting_is_named_at_once_with_what_would_be_right() {
         ("MQTT_PORT", "65536", "from 1 to 65535"),
         ("KUBERNETES_IMAGE_PULL_POLICY", "sometimes", "IfNotPresent"),
         ("DEPLOY_PARALLELISM", "0", "from 1 to"),
+        ("STATUS_ADDRESS", "localhost:80", "0.0.0.0:8080"),
         ("LOG_LEVEL", "LOUD", "WARNING"),
         ("LOG_FORMAT", "xml", "text or json"),
     ];
@@ -101,6 +104,18 @@ fn every_wrong_setting_is_named_at_once_with_what_would_be_right() {
         let line = line.unwrap_or_else(|| panic!("{name} is not named: {}", text(&output.stderr)));
         assert!(line.contains(value) && line.contains(right), "{line}");
     }
+}
+
+#[test]
+fn an_address_that_another_program_has_is_refused_at_start() {
+    let other = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let address = other.local_addr().expect("it is bound").to_string();
+    let mut settings = enough();
+    settings.insert("STATUS_ADDRESS".to_owned(), address.clone());
+    let output = run(&[], &settings);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stdout);
+    assert!(said.contains(&format!("STATUS_ADDRESS={address}: ")) && said.contains("in use"), "{said}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use mso::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId};
 use mso::kube::pod::NewPod;
 use mso::kube::{Client, WatchEvent};
 use mso::orchestrator::event::PodCall;
+use mso::supervise::Beat;
 use serde_json::json;
 
 use support::manifests::apply;
@@ -161,7 +162,7 @@ fn watch_ends(client: Client) -> Arc<Feed<(String, UnixTime)>> {
     const LONGER_THAN_THE_TEST_SECONDS: u32 = 290;
     let seen = Arc::<Feed<_>>::default();
     let feed = seen.clone();
-    let version = client.list_pods().expect("the API answers").resource_version;
+    let version = client.list_pods(&Beat::default()).expect("the API answers").resource_version;
     spawn("watch", move || {
         let watch = client.watch_pods(&version, LONGER_THAN_THE_TEST_SECONDS).expect("the API answers");
         for event in watch.map_while(Result::ok) {

@@ -21,6 +21,7 @@ use mso::kube::pod::{NewPod, Pod, Variable};
 use mso::kube::{Client, WatchEvent};
 use mso::orchestrator::event::{Answer, CrashLog, Event, PodCall, PodsEvent, Question};
 use mso::secret::Secret;
+use mso::supervise::Beat;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -33,7 +34,7 @@ const EVENT_TIME: Duration = Duration::from_secs(20);
 fn a_pod_is_created_seen_labelled_and_deleted() {
     let namespace = Namespace::with_account(ground());
     let client = client_of(&namespace);
-    let start = client.list_pods().unwrap();
+    let start = client.list_pods(&Beat::default()).unwrap();
     assert!(start.pods.is_empty() && start.server_time.is_some());
 
     let created = pod_of(client.call(&PodCall::Create(Arc::new(new_pod("m1")))));
@@ -45,7 +46,7 @@ fn a_pod_is_created_seen_labelled_and_deleted() {
 
     assert_eq!(pod_of(client.call(&get("m1"))).metadata.uid, created.metadata.uid);
     assert!(client.call(&get("m2")).unwrap_err().is_not_found());
-    let listed = client.list_pods().unwrap();
+    let listed = client.list_pods(&Beat::default()).unwrap();
     assert_eq!(listed.pods.iter().map(|pod| pod.metadata.uid.as_str()).collect::<Vec<_>>(), [created.metadata.uid.as_str()]);
 
     let (name, uid) = (name("m1"), Uid::new(&created.metadata.uid).unwrap());
@@ -79,7 +80,7 @@ fn a_pod_is_created_seen_labelled_and_deleted() {
 fn a_watch_ends_in_order_when_its_time_is_over() {
     let namespace = Namespace::with_account(ground());
     let client = client_of(&namespace);
-    let version = client.list_pods().unwrap().resource_version;
+    let version = client.list_pods(&Beat::default()).unwrap().resource_version;
     let events: Vec<_> = client.watch_pods(&version, 2).unwrap().collect();
     assert!(events.iter().all(|event| matches!(event, Ok(WatchEvent::Bookmark(_)))), "{events:?}");
 }
@@ -121,7 +122,7 @@ fn what_the_role_does_not_allow_is_forbidden() {
     let rules = json!({"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]});
     namespace.kubectl(&["patch", "role", "mso", "--type=merge", "--patch", &rules.to_string()]);
     let client = client_of(&namespace);
-    assert!(client.list_pods().is_ok());
+    assert!(client.list_pods(&Beat::default()).is_ok());
     let error = client.call(&PodCall::Create(Arc::new(new_pod("m1")))).unwrap_err();
     assert_eq!(error.code(), Some(403));
     assert!(error.to_string().contains(r#"cannot create resource "pods""#), "{error}");
@@ -131,14 +132,14 @@ fn what_the_role_does_not_allow_is_forbidden() {
 fn a_refused_token_is_replaced_by_the_files_new_one_at_once() {
     let namespace = Namespace::with_account(ground());
     let fixed = KubernetesSettings { token: Token::Fixed(Secret::new("wrong")), ..settings_of(&namespace) };
-    assert_eq!(client(&fixed).list_pods().unwrap_err().code(), Some(401));
+    assert_eq!(client(&fixed).list_pods(&Beat::default()).unwrap_err().code(), Some(401));
 
     let file = namespace.file("token", "wrong\n");
     let client = client(&KubernetesSettings { token: Token::File(file.clone()), ..settings_of(&namespace) });
-    assert_eq!(client.list_pods().unwrap_err().code(), Some(401));
+    assert_eq!(client.list_pods(&Beat::default()).unwrap_err().code(), Some(401));
     let Token::Fixed(token) = settings_of(&namespace).token else { unreachable!("the settings of a namespace have a token") };
     std::fs::write(file, format!("{}\n", token.reveal())).unwrap();
-    let version = client.list_pods().unwrap().resource_version;
+    let version = client.list_pods(&Beat::default()).unwrap().resource_version;
     assert!(client.watch_pods(&version, 1).is_ok());
 }
 
@@ -147,17 +148,18 @@ fn a_certificate_that_is_not_trusted_is_said_so() {
     let namespace = Namespace::with_account(ground());
     let file = namespace.file("another-ca.crt", ANOTHER_CA);
     let verified = KubernetesSettings { tls: Tls::Verified(file), ..settings_of(&namespace) };
-    let error = client(&verified).list_pods().unwrap_err();
+    let error = client(&verified).list_pods(&Beat::default()).unwrap_err();
     assert!(matches!(error, Error::Lost(_)));
     assert!(error.to_string().contains("certificate is not trusted") && error.to_string().contains("KUBERNETES_CA_FILE"), "{error}");
-    assert!(client(&KubernetesSettings { tls: Tls::Unverified, ..settings_of(&namespace) }).list_pods().is_ok());
+    assert!(client(&KubernetesSettings { tls: Tls::Unverified, ..settings_of(&namespace) }).list_pods(&Beat::default()).is_ok());
 }
 
 #[test]
 fn nobody_at_that_address_is_said_so() {
     let namespace = Namespace::with_account(ground());
-    let error =
-        |host: &str, port| client(&KubernetesSettings { host: host.to_owned(), port, ..settings_of(&namespace) }).list_pods().unwrap_err();
+    let error = |host: &str, port| {
+        client(&KubernetesSettings { host: host.to_owned(), port, ..settings_of(&namespace) }).list_pods(&Beat::default()).unwrap_err()
+    };
     let refused = error("127.0.0.1", 1).to_string();
     assert!(refused.contains("https://127.0.0.1:1") && refused.to_lowercase().contains("refused"), "{refused}");
     let unknown = error("no-such-host.invalid", 443);
@@ -180,7 +182,7 @@ fn a_list_of_two_pages_is_complete_and_an_old_version_has_expired() {
     namespace.create(&pod(501, "another-so"));
 
     let client = client_of(&namespace);
-    let list = client.list_pods().unwrap();
+    let list = client.list_pods(&Beat::default()).unwrap();
     let mut names: Vec<&str> = list.pods.iter().map(|pod| pod.metadata.name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
@@ -226,7 +228,7 @@ fn a_watch_that_is_cut_goes_on_where_it_was() {
     let wire = Wire::to(&namespace);
     let watching = client(&wire.settings(&namespace));
     let (sender, events) = crossbeam_channel::bounded(16);
-    let thread = thread::Builder::new().spawn(move || mso::pods::run(&watching, &sender)).unwrap();
+    let thread = thread::Builder::new().spawn(move || mso::pods::run(&watching, &sender, &Beat::default())).unwrap();
     assert!(matches!(next(&events), PodsEvent::ServerTime(_)));
     assert!(matches!(next(&events), PodsEvent::Listed(pods) if pods.is_empty()));
     assert!(matches!(next(&events), PodsEvent::ServerTime(_)), "the watch began");
@@ -263,7 +265,7 @@ fn a_deployer_gives_back_each_call_with_its_outcome() {
     let (sender, events) = crossbeam_channel::bounded(16);
     calls.send((get("m1"), 7)).unwrap();
     drop(calls);
-    mso::deployer::run(&client, &to_do, &sender);
+    mso::deployer::run(&client, &to_do, &sender, &Beat::default());
     let Ok(Event::Call(outcome)) = events.try_recv() else { panic!("no outcome") };
     assert_eq!((outcome.call, outcome.attempt), (get("m1"), 7));
     assert!(outcome.result.unwrap_err().is_not_found());
@@ -272,7 +274,7 @@ fn a_deployer_gives_back_each_call_with_its_outcome() {
     let log = CrashLog { pod: name("m1"), container: "c".to_owned(), crash: "m1 crashed".to_owned(), attempt: 3 };
     logs.send(log.clone()).unwrap();
     drop(logs);
-    mso::deployer::read_logs(&client, &to_read, &sender);
+    mso::deployer::read_logs(&client, &to_read, &sender, &Beat::default());
     let Ok(Event::LogRead { log: read, result }) = events.try_recv() else { panic!("no log") };
     assert_eq!(read, log);
     assert!(result.unwrap_err().is_not_found());
@@ -286,7 +288,7 @@ fn a_list_whose_later_pages_have_expired_is_asked_for_at_once() {
     };
     let expired = answer("410 Gone", &json!({"kind": "Status", "reason": "Expired", "code": 410}).to_string());
     let server = Script::of(vec![page("5", "more", "old"), expired, page("7", "", "new")]);
-    let list = client(&server.settings()).list_pods().unwrap();
+    let list = client(&server.settings()).list_pods(&Beat::default()).unwrap();
     assert_eq!(list.resource_version, "7");
     assert_eq!(list.pods.iter().map(|pod| pod.metadata.name.as_str()).collect::<Vec<_>>(), ["new"]);
     assert_eq!(list.server_time, Some(UnixTime(784111777.0)));
@@ -321,17 +323,18 @@ fn a_watch_goes_on_from_its_last_event_and_lists_again_where_it_cannot() {
     let server = Script::of(vec![list("5"), line(&bookmark), line(&unknown), list("8"), line(&expired), list("9")]);
     let watching = client(&server.settings());
     let (sender, events) = crossbeam_channel::bounded(16);
-    spawn(move || mso::pods::run(&watching, &sender));
+    spawn(move || mso::pods::run(&watching, &sender, &Beat::default()));
     let mut seen = Vec::new();
     while seen.iter().filter(|&&event| event == "listed").count() < 3 {
         match next(&events) {
             PodsEvent::ServerTime(_) => {}
             PodsEvent::Listed(_) => seen.push("listed"),
+            PodsEvent::Bookmark => seen.push("bookmark"),
             PodsEvent::Failed(Error::Unreadable(_)) => seen.push("failed"),
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(seen, ["listed", "failed", "listed", "listed"], "an old version is no failure");
+    assert_eq!(seen, ["listed", "bookmark", "failed", "listed", "listed"], "an old version is no failure");
     let version = |request: &String| request.split_once("&resourceVersion=").map(|(_, rest)| rest.split('&').next().unwrap().to_owned());
     let versions: Vec<_> = server.requests().iter().take(6).map(version).collect();
     let watched = |version: &str| Some(version.to_owned());

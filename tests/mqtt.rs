@@ -24,6 +24,7 @@ use mso::mqtt::{self, Publisher};
 use mso::orchestrator::event::{Body, BrokerEvent, Delivery, Event, Message, MessageId};
 use mso::proto;
 use mso::secret::Secret;
+use mso::supervise::Beat;
 use prost::Message as _;
 use rumqttc::{Client, ConnectReturnCode, MqttOptions, Packet, QoS};
 use support::broker::Broker;
@@ -608,7 +609,7 @@ impl Service {
         let settings = MqttSettings { host: "127.0.0.1".to_owned(), port, username: username.to_owned(), password: Secret::new("wrong") };
         let (publisher, connection) = mqtt::open(&settings, &SimulatorName::new("dots-so").unwrap());
         let (sender, events) = unbounded();
-        let thread = thread::Builder::new().name("mqtt".to_owned()).spawn(move || connection.run(&sender)).unwrap();
+        let thread = thread::Builder::new().name("mqtt".to_owned()).spawn(move || connection.run(&sender, &Beat::default())).unwrap();
         Self { publisher, events, published: Mutex::default(), thread }
     }
 

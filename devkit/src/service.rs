@@ -59,6 +59,8 @@ pub fn settings(broker: &broker::Server, cluster: &cluster::Server, simulator: &
         ("KUBERNETES_PORT", cluster.port().to_string()),
         ("KUBERNETES_API_TOKEN", cluster.token()),
         ("KUBERNETES_CA_FILE", cluster::CA_FILE.to_owned()),
+        // Many of them may run side by side.
+        ("STATUS_ADDRESS", "off".to_owned()),
     ];
     settings.map(|(name, value)| (name.to_owned(), value)).into()
 }

@@ -60,6 +60,8 @@ pub enum PodsEvent {
     Changed(Box<Pod>),
     /// Gone, as it last was.
     Deleted(Box<Pod>),
+    /// Nothing happened, and the watch goes on.
+    Bookmark,
     /// The API server's clock, from the Date header of an answer.
     ServerTime(UnixTime),
     /// The list or watch failed and is tried again.

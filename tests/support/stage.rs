@@ -80,6 +80,8 @@ impl Stage {
             ("KUBERNETES_CA_FILE", self.namespace.ca_file().display().to_string()),
             ("MQTT_HOST", self.broker.host.clone()),
             ("MQTT_PORT", self.broker.port.to_string()),
+            // Others run beside it.
+            ("STATUS_ADDRESS", "off".to_owned()),
             ("LOG_LEVEL", "DEBUG".to_owned()),
         ];
         settings.map(|(name, value)| (name.to_owned(), value)).into()
