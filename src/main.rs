@@ -116,9 +116,12 @@ fn run(config: &Config) -> Result<(), String> {
     supervisor
         .spawn("signals", WAITING_LIMIT, move |beat| {
             let mut signals = signals.forever();
-            while let Some(signal) = beat.wait(|| signals.next()) {
-                // One is enough: a full channel means that we stop already.
-                let _ = signals_in.try_send(signal);
+            let Some(first) = beat.wait(|| signals.next()) else { return };
+            // There is room for it.
+            let _ = signals_in.try_send(first);
+            if beat.wait(|| signals.next()).is_some() {
+                // Without a word, as the log itself may be what hangs. It is what was asked for, so the code is the same.
+                std::process::exit(0);
             }
         })
         .map_err(no_thread)?;

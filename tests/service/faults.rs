@@ -49,6 +49,19 @@ fn a_broker_that_takes_connections_and_says_nothing_is_left_and_tried_again() {
 }
 
 #[test]
+fn a_second_signal_ends_the_stop_that_waits_for_a_silent_broker() {
+    let stage = Stage::on(Ground::Devkit);
+    let mut mso = stage.start_mso();
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    simulation.hear("ModelsReady");
+    stage.broker.server().misbehave(service_on(&stage), Fault::SayNothing);
+    simulation.end_models(&["model-0"]);
+    mso.line("Send out ModelHasTerminated.");
+    mso.stops_at_once_on_a_second_signal();
+}
+
+#[test]
 fn a_create_whose_answer_is_lost_makes_one_pod_all_the_same() {
     let stage = Stage::on(Ground::Devkit);
     let _mso = stage.start_mso();

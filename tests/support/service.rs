@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use devkit::program::Program;
+use mso::clock;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -107,6 +109,19 @@ impl Service {
         assert!(status.success(), "{status}");
         let seconds = time_of(&self.line("Stopped.")) - time_of(&self.line("Stopping on"));
         assert!(seconds < STOP_SECONDS_MAX, "it took {seconds} s");
+    }
+
+    /// It ends with code 0, and sooner than the first signal alone would end it where the broker says nothing.
+    pub(crate) fn stops_at_once_on_a_second_signal(&mut self) {
+        const FIRST_STOP: Duration = Duration::from_millis(1700);
+        let first_at = clock::now().instant;
+        self.program.signal("TERM").expect("the service runs until the signal comes");
+        self.line("Stopping on");
+        self.program.signal("INT").expect("the first stop waits for the broker");
+        let status = self.program.wait(LIMIT).expect("it ends on a signal");
+        let time = clock::now().instant - first_at;
+        assert!(status.success(), "{status}");
+        assert!(time < FIRST_STOP, "it took {time:?}");
     }
 }
 
