@@ -26,6 +26,7 @@ mod dates;
 mod names;
 mod node;
 mod node_status;
+mod object;
 mod pod;
 mod read;
 mod request;
@@ -286,7 +287,7 @@ impl Cluster {
             return Err(Status::not_found("namespaces", &collection.namespace));
         }
         let number = self.created + 1;
-        let creation = pod::Creation {
+        let creation = object::Creation {
             namespace: &collection.namespace,
             uid: format!("00000000-0000-4000-8000-{number:012x}"),
             created: dates::rfc3339(now),
@@ -295,7 +296,7 @@ impl Cluster {
         let (object, warnings) = match collection.resource {
             Resource::Pods => pod::prepare(&sent, &creation, target.validation())?,
         };
-        let key = Key { name: pod::text(&object["metadata"]["name"]).to_owned(), ..collection.clone() };
+        let key = Key { name: object::text(&object["metadata"]["name"]).to_owned(), ..collection.clone() };
         if self.store.get(&key).is_some() {
             return Err(Status::already_exists(key.resource.plural(), &key.name));
         }
@@ -339,7 +340,7 @@ impl Cluster {
 
     /// With grace where something may run, else at once.
     fn delete_pod(&mut self, key: &Key, pod: &Arc<Value>, asked: Option<i64>, now: UnixTime) -> Arc<Value> {
-        let may_run = pod["spec"].get("nodeName").is_some() && !matches!(pod::text(&pod["status"]["phase"]), "Succeeded" | "Failed");
+        let may_run = pod["spec"].get("nodeName").is_some() && !matches!(object::text(&pod["status"]["phase"]), "Succeeded" | "Failed");
         let grace = match asked.unwrap_or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(0)) {
             _ if !may_run => 0,
             // One that is below zero counts as one second.
@@ -385,14 +386,14 @@ fn check_preconditions(key: &Key, object: &Value, preconditions: &Value) -> Resu
     let fails = |field: &str| preconditions[field].as_str().filter(|value| metadata[field] != *value);
     let kind = key.resource.kind();
     if let Some(uid) = fails("uid") {
-        let actual = pod::text(&metadata["uid"]);
+        let actual = object::text(&metadata["uid"]);
         let why = format!(
             "the UID in the precondition ({uid}) does not match the UID in record ({actual}). The object might have been deleted and then recreated"
         );
         return Err(Status::conflict(kind, &key.name, &why));
     }
     if let Some(version) = fails("resourceVersion") {
-        let actual = pod::text(&metadata["resourceVersion"]);
+        let actual = object::text(&metadata["resourceVersion"]);
         let why = format!(
             "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({actual}). The object might have been modified"
         );

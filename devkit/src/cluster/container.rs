@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use mso::clock::UnixTime;
 use serde_json::Value;
 
-use super::pod::{list, text};
+use super::object::{list, text};
 
 /// A kubelet keeps more of a log, and in a file.
 const LOG_BYTES_MAX: usize = 16 * 1024 * 1024;

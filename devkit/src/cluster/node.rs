@@ -13,7 +13,7 @@ use super::container::{
 };
 use super::dates::rfc3339;
 use super::node_status;
-use super::pod::{list, text};
+use super::object::{list, text};
 use super::store::{Key, Resource, Store};
 
 const NODE_NAME: &str = "node";

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::container::{Container, State, Why};
 use super::dates::rfc3339;
 use super::node::Run;
-use super::pod::list;
+use super::object::list;
 use super::store::{Key, Store};
 
 /// The node's address as pods are told it.

@@ -5,52 +5,26 @@
 use serde_json::{Map, Value, json};
 
 use super::names;
-use super::schema;
+use super::object::{self, Creation, add_problems, check_labels, is_empty, list, list_mut, text};
+use super::schema::{self, Validation};
 use super::status::{Cause, Status};
-
-/// Of all keys and values together.
-const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
+use super::store::Resource;
 
 const GRACE_SECONDS: u64 = 30;
-
-/// What a new pod is made with beside what was sent.
-pub(super) struct Creation<'a> {
-    pub(super) namespace: &'a str,
-    pub(super) uid: String,
-    /// RFC 3339.
-    pub(super) created: String,
-    /// For the name of the token's volume: five characters.
-    pub(super) suffix: String,
-}
 
 /// The pod as it is stored, and what the server warns of.
 ///
 /// # Errors
 /// 400 where the types are wrong, 422 where the values are.
-pub(super) fn prepare(sent: &Value, creation: &Creation<'_>, validation: schema::Validation) -> Result<(Value, Vec<String>), Status> {
-    let (mut pod, mut warnings) = schema::decode("Pod", &schema::POD, sent, validation)?;
-    let metadata = object(&mut pod, "metadata");
-    if !metadata.get("namespace").is_none_or(|namespace| namespace == "" || namespace == creation.namespace) {
-        return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
-    }
-    for of_the_server in ["uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
-        metadata.remove(of_the_server);
-    }
-    metadata.insert("namespace".to_owned(), creation.namespace.into());
-    metadata.insert("uid".to_owned(), creation.uid.clone().into());
-    metadata.insert("generation".to_owned(), 1.into());
-    metadata.insert("creationTimestamp".to_owned(), creation.created.clone().into());
-    drop_empty(metadata);
-    add_defaults(object(&mut pod, "spec"));
-    pod["apiVersion"] = "v1".into();
-    pod["kind"] = "Pod".into();
+pub(super) fn prepare(sent: &Value, creation: &Creation<'_>, validation: Validation) -> Result<(Value, Vec<String>), Status> {
+    let (mut pod, mut warnings) = object::created(Resource::Pods, &schema::POD, sent, creation, validation)?;
+    pod["metadata"]["generation"] = 1.into();
+    add_defaults(object::fields(&mut pod, "spec"));
     pod["status"] = json!({"phase": "Pending", "qosClass": qos_class(&pod["spec"])});
     let mut causes = Vec::new();
-    check_metadata(&pod["metadata"], &mut causes);
+    object::check_metadata(&pod, &mut causes);
     check_spec(&pod["spec"], &mut causes);
-    if !causes.is_empty() {
-        return Err(Status::invalid("Pod", text(&pod["metadata"]["name"]), &causes));
-    }
+    object::refuse_for(&causes, &pod)?;
     if pod["spec"]["automountServiceAccountToken"] != false {
         mount_token(&mut pod["spec"], &creation.suffix);
     }
@@ -62,68 +36,17 @@ pub(super) fn prepare(sent: &Value, creation: &Creation<'_>, validation: schema:
 ///
 /// # Errors
 /// 400, 409 or 422.
-pub(super) fn patched(pod: &Value, patch: &Value, validation: schema::Validation) -> Result<(Value, Vec<String>), Status> {
-    let mut merged = pod.clone();
-    merge(&mut merged, patch);
-    let (mut merged, warnings) = schema::decode("Pod", &schema::POD, &merged, validation).map_err(|status| {
-        let cause = Cause::invalid("patch", &merged.to_string().into(), &status.message);
-        Status::invalid("", "", &[cause])
-    })?;
+pub(super) fn patched(pod: &Value, patch: &Value, validation: Validation) -> Result<(Value, Vec<String>), Status> {
+    let (mut merged, warnings) = object::patched(Resource::Pods, &schema::POD, pod, patch, validation)?;
     merged["status"] = pod["status"].clone();
-    let metadata = object(&mut merged, "metadata");
-    let name = text(&pod["metadata"]["name"]);
-    if let Some(other) = metadata.get("name").and_then(Value::as_str).filter(|other| *other != name) {
-        return Err(Status::bad_request(format!("the name of the object ({other}) does not match the name on the URL ({name})")));
-    }
-    if metadata.get("namespace") != pod["metadata"].get("namespace") {
-        return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
-    }
-    if metadata.get("resourceVersion").is_some_and(|version| *version != pod["metadata"]["resourceVersion"]) {
-        let why = "the object has been modified; please apply your changes to the latest version and try again";
-        return Err(Status::conflict("pods", name, why));
-    }
-    let uid = metadata.get("uid").cloned().unwrap_or_else(|| pod["metadata"]["uid"].clone());
-    for of_the_server in
-        ["name", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "uid"]
-    {
-        metadata.remove(of_the_server);
-        if let Some(value) = pod["metadata"].get(of_the_server) {
-            metadata.insert(of_the_server.to_owned(), value.clone());
-        }
-    }
-    drop_empty(metadata);
     let mut causes = Vec::new();
-    if uid != pod["metadata"]["uid"] {
-        causes.push(Cause::invalid("metadata.uid", &uid, "field is immutable"));
-    }
-    check_metadata(&merged["metadata"], &mut causes);
+    object::check_update(pod, &merged, &mut causes);
     check_spec_update(&pod["spec"], &merged["spec"], &mut causes);
-    if !causes.is_empty() {
-        return Err(Status::invalid("Pod", name, &causes));
-    }
+    object::refuse_for(&causes, pod)?;
     if merged["spec"] != pod["spec"] {
         merged["metadata"]["generation"] = (pod["metadata"]["generation"].as_u64().unwrap_or(1) + 1).into();
     }
     Ok((merged, warnings))
-}
-
-/// <https://www.rfc-editor.org/rfc/rfc7386>
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    let Value::Object(target) = target else { return };
-    for (key, value) in patch {
-        if value.is_null() {
-            target.remove(key);
-        } else {
-            merge(target.entry(key.clone()).or_insert(Value::Null), value);
-        }
-    }
 }
 
 fn add_defaults(spec: &mut Map<String, Value>) {
@@ -212,31 +135,6 @@ fn qos_class(spec: &Value) -> &'static str {
     }
 }
 
-fn check_metadata(metadata: &Value, causes: &mut Vec<Cause>) {
-    let name = &metadata["name"];
-    if is_empty(Some(name)) {
-        causes.push(Cause::required_because("metadata.name", "name or generateName is required"));
-    } else {
-        add_problems("metadata.name", name, names::subdomain_problems(text(name)), causes);
-    }
-    check_labels("metadata.labels", &metadata["labels"], causes);
-    let mut annotations_bytes = 0;
-    for (key, value) in map(&metadata["annotations"]) {
-        annotations_bytes += key.len() + text(value).len();
-        add_problems("metadata.annotations", &key.as_str().into(), names::qualified_name_problems(&key.to_lowercase()), causes);
-    }
-    if annotations_bytes > ANNOTATIONS_BYTES_MAX {
-        causes.push(Cause::too_long("metadata.annotations", ANNOTATIONS_BYTES_MAX));
-    }
-}
-
-fn check_labels(field: &str, labels: &Value, causes: &mut Vec<Cause>) {
-    for (key, value) in map(labels) {
-        add_problems(field, &key.as_str().into(), names::qualified_name_problems(key), causes);
-        add_problems(field, value, names::label_value_problems(text(value)), causes);
-    }
-}
-
 fn check_spec(spec: &Value, causes: &mut Vec<Cause>) {
     if list(&spec["containers"]).next().is_none() {
         causes.push(Cause::required("spec.containers"));
@@ -284,10 +182,6 @@ fn check_container(field: &str, container: &Value, causes: &mut Vec<Cause>) {
     check_choice(&format!("{field}.imagePullPolicy"), &container["imagePullPolicy"], &policies, causes);
 }
 
-fn add_problems(field: &str, value: &Value, problems: Vec<String>, causes: &mut Vec<Cause>) {
-    causes.extend(problems.iter().map(|problem| Cause::invalid(field, value, problem)));
-}
-
 fn check_choice(field: &str, value: &Value, choices: &[&str], causes: &mut Vec<Cause>) {
     if !choices.contains(&text(value)) {
         causes.push(Cause::unsupported(field, value, choices));
@@ -314,7 +208,7 @@ fn check_spec_update(before: &Value, after: &Value, causes: &mut Vec<Cause>) {
     }
     let without_deadline = |spec: &Value| {
         let mut spec = spec.clone();
-        object_of(&mut spec).remove("activeDeadlineSeconds");
+        object::fields_of(&mut spec).remove("activeDeadlineSeconds");
         spec
     };
     if without_deadline(before) != without_deadline(after) {
@@ -342,52 +236,4 @@ fn hidden_variables(spec: &Value) -> Vec<String> {
         }
     }
     warnings
-}
-
-fn drop_empty(metadata: &mut Map<String, Value>) {
-    for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
-        if is_empty(metadata.get(key)) {
-            metadata.remove(key);
-        }
-    }
-}
-
-/// Missing, null, or nothing in it.
-fn is_empty(value: Option<&Value>) -> bool {
-    match value {
-        None | Some(Value::Null) => true,
-        Some(Value::String(text)) => text.is_empty(),
-        Some(Value::Array(items)) => items.is_empty(),
-        Some(Value::Object(fields)) => fields.is_empty(),
-        Some(Value::Bool(_) | Value::Number(_)) => false,
-    }
-}
-
-fn object<'a>(value: &'a mut Value, key: &str) -> &'a mut Map<String, Value> {
-    object_of(&mut value[key])
-}
-
-/// Made where it is not there.
-fn object_of(value: &mut Value) -> &mut Map<String, Value> {
-    if !value.is_object() {
-        *value = json!({});
-    }
-    value.as_object_mut().expect("it was just made one")
-}
-
-fn map(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    value.as_object().into_iter().flatten()
-}
-
-pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-fn list_mut(value: Option<&mut Value>) -> impl Iterator<Item = &mut Map<String, Value>> {
-    value.and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
-}
-
-/// Empty where it is no string.
-pub(super) fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }

@@ -10,7 +10,7 @@ use super::container::{State, Why};
 use super::request::{Target, continue_token, parse_continue, parse_version};
 use super::status::{Cause, Status};
 use super::store::{Key, Resource};
-use super::{Answer, Cluster, Content, Reply, Watch, pod, watch};
+use super::{Answer, Cluster, Content, Reply, Watch, object, watch};
 
 /// How long a watch lasts that does not say: a real one chooses between this and twice as long.
 const WATCH_SECONDS: f64 = 1800.0;
@@ -137,7 +137,7 @@ impl Cluster {
             let cause = Cause::invalid("tailLines", &lines.into(), "must be greater than or equal to 0");
             return Err(Status::invalid("PodLogOptions", &key.name, &[cause]));
         }
-        let names: Vec<&str> = pod::list(&pod["spec"]["containers"]).map(|container| pod::text(&container["name"])).collect();
+        let names: Vec<&str> = object::list(&pod["spec"]["containers"]).map(|container| object::text(&container["name"])).collect();
         let name = match (target.query("container").unwrap_or_default(), names.as_slice()) {
             ("", [only]) => *only,
             ("", _) => {
@@ -155,7 +155,7 @@ impl Cluster {
             return Err(Status::bad_request(format!("previous terminated container {name:?} in pod {:?} not found", key.name)));
         }
         let refuse = |why: &str| Err(Status::bad_request(format!("container {name:?} in pod {:?} is {why}", key.name)));
-        let run = self.node.runs.get(pod::text(&pod["metadata"]["uid"]));
+        let run = self.node.runs.get(object::text(&pod["metadata"]["uid"]));
         let Some(container) = run.and_then(|run| run.containers.iter().find(|container| container.name == name)) else {
             return refuse("not available");
         };
