@@ -17,10 +17,15 @@
 //!   `envFrom`. A variable `valueFrom` anything but a secret is empty.
 //! - **Secrets** there are none: what needs one waits for it, as with a real one that lacks it.
 //! - **RBAC** there is none: each accepted token may do everything. Quotas and such are played by a [`Fault`].
-//! - **Of the API** there are pods and their logs, and nothing else: no namespaces (see [`Server::create_namespace`]), events, `exec`.
-//!   No PUT, no DELETE of a collection, no `generateName`, no watch with `sendInitialEvents`, no strategic merge patches and server-side
-//!   apply, no field selectors; JSON only.
+//! - **ConfigMaps** are kept, and nothing else: no pod can mount one or take its variables from one, `binaryData` is taken as it is, and
+//!   `kube-root-ca.crt`, which each namespace has in a real cluster, is not there.
+//! - **No object is too large** that comes in a request within [`BODY_BYTES_MAX`] and keeps its own limits. A real one's etcd refuses what
+//!   is over 1.5 MiB with a 500; a ConfigMap can be that by its keys, as its limit counts the values alone.
+//! - **Of the API** there are pods, their logs and ConfigMaps, and nothing else: no namespaces (see [`Server::create_namespace`]), events,
+//!   `exec`. No PUT, no DELETE of a collection, no `generateName`, no watch with `sendInitialEvents`, no strategic merge patches and
+//!   server-side apply, no field selectors; JSON only. `propagationPolicy` has no effect, and no patch changes `kind` or `apiVersion`.
 
+mod configmap;
 mod container;
 mod dates;
 mod names;
@@ -294,6 +299,7 @@ impl Cluster {
             suffix: format!("{:0>5}", number % 100_000),
         };
         let (object, warnings) = match collection.resource {
+            Resource::ConfigMaps => configmap::prepare(&sent, &creation, target.validation())?,
             Resource::Pods => pod::prepare(&sent, &creation, target.validation())?,
         };
         let key = Key { name: object::text(&object["metadata"]["name"]).to_owned(), ..collection.clone() };
@@ -313,6 +319,7 @@ impl Cluster {
             .map_err(|error| Status::bad_request(format!("error decoding patch: {}", json_problem(&error))))?;
         let before = self.find(key)?.clone();
         let (object, warnings) = match key.resource {
+            Resource::ConfigMaps => configmap::patched(&before, &patch, target.validation())?,
             Resource::Pods => pod::patched(&before, &patch, target.validation())?,
         };
         let waits_for_finalizers = before["metadata"]["deletionGracePeriodSeconds"] == 0;
@@ -333,9 +340,10 @@ impl Cluster {
         let asked =
             options["gracePeriodSeconds"].as_i64().or_else(|| target.query("gracePeriodSeconds").and_then(|text| text.parse().ok()));
         let deleted = match key.resource {
-            Resource::Pods => self.delete_pod(key, &object, asked, now),
+            Resource::ConfigMaps => configmap::delete(key, &object, &mut self.store, now),
+            Resource::Pods => Value::clone(&self.delete_pod(key, &object, asked, now)),
         };
-        Ok(Answer::json(200, Value::clone(&deleted)))
+        Ok(Answer::json(200, deleted))
     }
 
     /// With grace where something may run, else at once.

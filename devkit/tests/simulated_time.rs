@@ -10,6 +10,7 @@ use mso::clock::UnixTime;
 use serde_json::{Value, json};
 
 const PODS: &str = "/api/v1/namespaces/dots/pods";
+const CONFIG_MAPS: &str = "/api/v1/namespaces/dots/configmaps";
 
 /// A cluster and its time.
 struct Stage {
@@ -307,6 +308,50 @@ fn faults_are_done_to_the_requests_that_they_name() {
     assert!(matches!(stage.reply("POST", PODS, &pod), Reply::Lost));
     assert_eq!(stage.ask("GET", &format!("{PODS}/p"), &Value::Null).0, 200, "it was done");
     assert_eq!(stage.ask("POST", PODS, &pod).0, 409, "faults are over");
+    assert_eq!(stage.cluster.faults_left(), 0);
+}
+
+#[test]
+fn one_version_counts_the_writes_of_pods_and_config_maps() {
+    let mut stage = Stage::new();
+    let before: u64 = stage.version().parse().unwrap();
+    let mut pods = stage.watch(&format!("resourceVersion={before}&allowWatchBookmarks=true"));
+    let record = json!({"metadata": {"name": "r"}, "data": {"key": "1"}});
+    let version_of = |object: &Value| object["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
+    assert_eq!(version_of(&stage.ask("POST", CONFIG_MAPS, &record).1), before + 1);
+    assert_eq!(version_of(&stage.ask("GET", PODS, &Value::Null).1), before + 1, "a list of pods is as new");
+    let path = format!("{CONFIG_MAPS}/r");
+    assert_eq!(version_of(&stage.ask("PATCH", &path, &json!({"data": {"key": "1"}})).1), before + 1, "nothing was written");
+    assert_eq!(version_of(&stage.ask("PATCH", &path, &json!({"data": {"key": "2"}})).1), before + 2);
+    assert_eq!(stage.ask("DELETE", &path, &Value::Null).1["status"], "Success");
+    assert_eq!(version_of(&stage.ask("GET", CONFIG_MAPS, &Value::Null).1), before + 3);
+    assert!(stage.events(&mut pods).is_empty(), "who watches pods hears nothing of ConfigMaps");
+    stage.pass(60.0);
+    let bookmark = stage.events(&mut pods).remove(0);
+    assert_eq!(version_of(&bookmark["object"]), before + 3);
+}
+
+#[test]
+fn a_config_map_whose_answer_was_lost_is_there_and_a_lost_patch_is_a_conflict_the_second_time() {
+    let mut stage = Stage::new();
+    let fault = |method, kind| Fault { method, target: "/configmaps".to_owned(), times: 1, kind };
+    stage.cluster.misbehave(fault("POST", FaultKind::LoseAnswer));
+    stage.cluster.misbehave(fault("PATCH", FaultKind::LoseAnswer));
+    stage.cluster.misbehave(fault("PATCH", FaultKind::Drop));
+    stage.cluster.misbehave(fault("DELETE", FaultKind::Refuse(Status::unavailable())));
+    let record = json!({"metadata": {"name": "r"}, "data": {"key": "1"}});
+    stage.create("p", json!({}));
+    assert!(matches!(stage.reply("POST", CONFIG_MAPS, &record), Reply::Lost), "a pod's create has not met its fault");
+    assert_eq!(stage.ask("POST", CONFIG_MAPS, &record).1["reason"], "AlreadyExists");
+    let path = format!("{CONFIG_MAPS}/r");
+    let before = stage.ask("GET", &path, &Value::Null).1;
+    let patch = json!({"metadata": {"resourceVersion": before["metadata"]["resourceVersion"]}, "data": {"key": "2"}});
+    assert!(matches!(stage.reply("PATCH", &path, &patch), Reply::Lost));
+    assert!(matches!(stage.reply("PATCH", &path, &json!({"data": {"key": "3"}})), Reply::Lost));
+    assert_eq!(stage.ask("PATCH", &path, &patch).1["reason"], "Conflict");
+    assert_eq!(stage.ask("GET", &path, &Value::Null).1["data"]["key"], "2", "the first was done, and the second was not");
+    assert_eq!(stage.ask("DELETE", &path, &Value::Null).0, 503);
+    assert_eq!(stage.ask("DELETE", &path, &Value::Null).0, 200);
     assert_eq!(stage.cluster.faults_left(), 0);
 }
 

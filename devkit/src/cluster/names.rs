@@ -5,7 +5,7 @@
 /// Of a label's value, the name part of its key, and a DNS label.
 const LABEL_CHARS_MAX: usize = 63;
 
-/// Of a DNS subdomain: the name of a pod, the prefix of a label's key.
+/// Of a DNS subdomain: an object's name, the prefix of a label's key. And of the key of a ConfigMap's value.
 const SUBDOMAIN_CHARS_MAX: usize = 253;
 
 const SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start \
@@ -23,9 +23,12 @@ const NAME_RULE: &str = "must consist of alphanumeric characters, '-', '_' or '.
     alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
     '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 
+const CONFIG_KEY_RULE: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or \
+    'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+
 const VARIABLE_NAME_RULE: &str = "a valid environment variable name must consist only of printable ASCII characters other than '='";
 
-/// The name of a pod and of most other objects.
+/// The name of a pod, a ConfigMap and most other objects.
 pub(super) fn subdomain_problems(name: &str) -> Vec<String> {
     problems(name.len(), SUBDOMAIN_CHARS_MAX, name.split('.').all(is_dns_label), SUBDOMAIN_RULE)
 }
@@ -61,6 +64,19 @@ pub(super) fn variable_name_problems(name: &str) -> Vec<String> {
     problems(name.len(), usize::MAX, is_name, VARIABLE_NAME_RULE)
 }
 
+/// The key of a ConfigMap's value: it can be a file's name.
+pub(super) fn config_key_problems(key: &str) -> Vec<String> {
+    let is_key = !key.is_empty() && key.bytes().all(is_label_byte);
+    let mut found = problems(key.len(), SUBDOMAIN_CHARS_MAX, is_key, CONFIG_KEY_RULE);
+    match key {
+        "." => found.push("must not be '.'".to_owned()),
+        ".." => found.push("must not be '..'".to_owned()),
+        _ if key.starts_with("..") => found.push("must not start with '..'".to_owned()),
+        _ => {}
+    }
+    found
+}
+
 fn problems(length: usize, length_max: usize, is_well_formed: bool, rule: &str) -> Vec<String> {
     let mut found = Vec::new();
     if length > length_max {
@@ -78,7 +94,10 @@ fn is_dns_label(text: &str) -> bool {
 }
 
 fn is_label_text(text: &str) -> bool {
-    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let is_end = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
-    text.bytes().all(is_inner) && is_end(text.bytes().next()) && is_end(text.bytes().last())
+    text.bytes().all(is_label_byte) && is_end(text.bytes().next()) && is_end(text.bytes().last())
+}
+
+fn is_label_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)
 }

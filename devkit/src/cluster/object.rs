@@ -30,7 +30,7 @@ pub(super) struct Creation<'a> {
 /// A new object as it was sent, with the server's metadata, and what the server warns of. Nothing but types is checked yet.
 ///
 /// # Errors
-/// 400.
+/// 400, or 500 where a resource version was sent.
 pub(super) fn created(
     resource: Resource,
     r#type: &Type,
@@ -42,6 +42,9 @@ pub(super) fn created(
     let metadata = fields(&mut object, "metadata");
     if !metadata.get("namespace").is_none_or(|namespace| namespace == "" || namespace == creation.namespace) {
         return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+    }
+    if !is_empty(metadata.get("resourceVersion")) {
+        return Err(Status::new(500, "", "resourceVersion should not be set on objects to be created"));
     }
     for field in SERVER_FIELDS {
         metadata.remove(field);
@@ -58,7 +61,7 @@ pub(super) fn created(
 /// The object after a merge patch, and what the server warns of. Nothing but types and the patch's preconditions is checked yet.
 ///
 /// # Errors
-/// 400, 409 or 422.
+/// 400, 409 or 422, or 500 for a resource version that is none.
 pub(super) fn patched(
     resource: Resource,
     r#type: &Type,
@@ -80,12 +83,17 @@ pub(super) fn patched(
     if metadata.get("namespace") != before["metadata"].get("namespace") {
         return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
     }
-    if metadata.get("resourceVersion").is_some_and(|version| *version != before["metadata"]["resourceVersion"]) {
+    let version = metadata.get("resourceVersion").map(text).unwrap_or_default();
+    // An empty one asks for nothing.
+    if !version.is_empty() && version != before["metadata"]["resourceVersion"] {
+        if version.parse::<u64>().is_err() {
+            return Err(Status::new(500, "", format!("strconv.ParseUint: parsing {version:?}: invalid syntax")));
+        }
         let why = "the object has been modified; please apply your changes to the latest version and try again";
         return Err(Status::conflict(resource.plural(), name, why));
     }
     // One that another object was meant by is left for `check_update`.
-    let meant_uid = metadata.get("uid").cloned();
+    let meant_uid = metadata.get("uid").filter(|uid| !is_empty(Some(uid))).cloned();
     for field in SERVER_FIELDS.iter().chain(&["name"]) {
         metadata.remove(*field);
         if let Some(value) = before["metadata"].get(field) {
@@ -96,6 +104,8 @@ pub(super) fn patched(
         metadata.insert("uid".to_owned(), uid);
     }
     drop_empty_metadata(metadata);
+    merged["apiVersion"] = "v1".into();
+    merged["kind"] = resource.kind().into();
     Ok((merged, warnings))
 }
 

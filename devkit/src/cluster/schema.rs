@@ -33,6 +33,11 @@ use Type::{Any, Bool, Int, List, String as Text, Struct};
 pub(super) static POD: Type =
     Struct("Pod", &[("kind", Text), ("apiVersion", Text), ("metadata", METADATA), ("spec", POD_SPEC), ("status", Any)]);
 
+pub(super) static CONFIG_MAP: Type = Struct(
+    "ConfigMap",
+    &[("kind", Text), ("apiVersion", Text), ("metadata", METADATA), ("data", Type::Map), ("binaryData", Any), ("immutable", Bool)],
+);
+
 const METADATA: Type = Struct(
     "ObjectMeta",
     &[
@@ -174,7 +179,9 @@ impl Decoder<'_> {
                 if let Some(other) = sent.values().find(|value| !(value.is_string() || value.is_null())) {
                     return Err(self.mismatch(&Text, other, go_path));
                 }
-                true
+                // Where there is null, Go makes an empty string of it.
+                let text = |value: &Value| if value.is_null() { "".into() } else { value.clone() };
+                return Ok(sent.iter().map(|(key, value)| (key.clone(), text(value))).collect());
             }
             (Bool, Value::Bool(_)) | (Text, Value::String(_)) => true,
             (Int(_), Value::Number(number)) => number.is_i64(),

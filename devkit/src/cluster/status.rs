@@ -137,6 +137,12 @@ impl Status {
         Self { details, ..Self::new(422, "Invalid", format!("{kind} {name:?} is invalid: {all}")) }
     }
 
+    /// No refusal: what a delete of an object is answered with that has nothing to show any more.
+    pub(super) fn deleted(resource: &str, name: &str, uid: &str) -> Value {
+        let details = json!({"name": name, "kind": resource, "uid": uid});
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+    }
+
     /// As the body of an answer, and as the object of an ERROR event.
     pub fn to_json(&self) -> Value {
         let mut body = json!({

@@ -10,21 +10,24 @@ use serde_json::Value;
 /// A kind of object, with the words that the API has for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Resource {
+    ConfigMaps,
     Pods,
 }
 
 impl Resource {
-    pub(super) const ALL: [Self; 1] = [Self::Pods];
+    pub(super) const ALL: [Self; 2] = [Self::ConfigMaps, Self::Pods];
 
     /// As in a path.
     pub(super) fn plural(self) -> &'static str {
         match self {
+            Self::ConfigMaps => "configmaps",
             Self::Pods => "pods",
         }
     }
 
     pub(super) fn kind(self) -> &'static str {
         match self {
+            Self::ConfigMaps => "ConfigMap",
             Self::Pods => "Pod",
         }
     }

@@ -111,6 +111,7 @@ pub(super) fn event(r#type: &str, object: Value) -> Value {
 fn bookmark(resource: Resource, version: u64) -> Value {
     let mut object = json!({"kind": resource.kind(), "apiVersion": "v1", "metadata": {"resourceVersion": version.to_string()}});
     match resource {
+        Resource::ConfigMaps => {}
         Resource::Pods => {
             object["spec"] = json!({"containers": null});
             object["status"] = json!({});

@@ -1,5 +1,8 @@
 //! The script: requests, with names and uids carried from earlier answers. What is answered is recorded, normalized.
 
+#[path = "configmaps.rs"]
+mod configmaps;
+
 use std::collections::BTreeMap;
 
 use devkit::api::Answer;
@@ -17,6 +20,7 @@ pub(crate) fn run(ground: &Ground) -> Vec<Value> {
     script.watches();
     script.patches();
     script.deletes_of_pods_that_do_not_run();
+    script.config_maps();
     script.pods_that_run();
     script.record
 }
@@ -28,7 +32,7 @@ struct Script<'a> {
     record: Vec<Value>,
 }
 
-/// How the names of pods begin at which a watch is not read any further; last where names are in order.
+/// How the names of pods and ConfigMaps begin at which a watch is not read any further; last where names are in order.
 const END_MARK: &str = "zz-end-";
 
 /// A pod that no node takes.
