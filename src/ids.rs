@@ -79,6 +79,8 @@ ids! {
         let hex = value.len() == 16 && value.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
         (!hex).then(|| "is not 16 hex digits".to_owned())
     };
+    /// A ConfigMap of ours.
+    RecordName, dns_label_problem;
     /// Text that can stand between two slashes of a topic that we publish. Brokers close the connection on some of what this refuses.
     TopicSegment, topic_segment_problem;
 }
@@ -91,6 +93,34 @@ impl PodName {
     pub fn of(simulator: &SimulatorId, simulation: &SimulationId, model: &ModelId) -> Result<Self, InvalidId> {
         Self::new(&format!("{simulator}-{simulation}-{model}").to_ascii_lowercase())
     }
+}
+
+impl RecordName {
+    /// `mso-<hash>`. Simulation ids differ by case, which names cannot.
+    pub fn of_progress(simulator: &SimulatorName, simulation: &SimulationId) -> Self {
+        let hash = short_hash(format!("{simulator}\0{simulation}").as_bytes());
+        Self::new(&format!("mso-{hash}")).expect("hexadecimal digits stand in a name")
+    }
+
+    /// `mso-<hash>-<deploy id>-<index>-of-<count>`
+    pub fn of_piece(simulator: &SimulatorName, simulation: &SimulationId, deploy: &DeployId, index: usize, count: usize) -> Self {
+        let progress = Self::of_progress(simulator, simulation);
+        Self::new(&format!("{progress}-{deploy}-{index}-of-{count}")).expect("its parts stand in a name")
+    }
+
+    /// Which piece this is, and of how many.
+    pub fn piece(&self) -> Option<(usize, usize)> {
+        let mut parts = self.0.rsplit('-');
+        let count = parts.next()?.parse().ok()?;
+        let index = parts.nth(1)?.parse().ok()?;
+        (index < count).then_some((index, count))
+    }
+}
+
+/// 16 hex digits of SHA-256.
+pub(crate) fn short_hash(bytes: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl From<&SimulationId> for TopicSegment {

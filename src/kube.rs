@@ -4,6 +4,7 @@
 
 pub mod error;
 pub mod pod;
+pub mod record;
 mod request;
 mod watch;
 
@@ -14,6 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 use ureq::http::{self, HeaderValue, StatusCode, Uri, header};
@@ -23,11 +25,12 @@ use ureq::{Agent, Body};
 use crate::clock::{self, UnixTime};
 use crate::config::{KubernetesSettings, PodSettings, Tls, Token};
 use crate::ids::{PodName, Shown};
-use crate::orchestrator::event::{Answer, PodCall};
+use crate::orchestrator::event::{Answer, PodCall, RecordAnswer, RecordCall};
 use crate::secret::Secret;
 use crate::supervise::Beat;
 use error::{Error, Status};
 use pod::Pod;
+use record::{ConfigMap, Record};
 use request::Request;
 use watch::Page;
 pub use watch::{PodList, Watch, WatchEvent};
@@ -60,6 +63,9 @@ const BUFFER_BYTES: usize = 16 * 1024;
 
 /// client-go's: <https://github.com/kubernetes/client-go/blob/master/tools/pager/pager.go>
 const PAGE_PODS: usize = 500;
+
+/// A piece of a request has up to 900 kB, and a page is held whole.
+const PAGE_RECORDS: usize = 10;
 
 /// Ten times what we plan for, of about a kilobyte each.
 const PODS_MAX: usize = 100_000;
@@ -134,6 +140,45 @@ impl Client {
         Ok(Answer::Pod(Box::new(pod.checked()?)))
     }
 
+    /// All but delete answer with the record.
+    ///
+    /// # Errors
+    /// See [`Error`]. `Unreadable` also where the name is somebody else's. After `Lost` and `Unreadable` the call may have been done.
+    pub fn call_record(&self, call: &RecordCall) -> Result<RecordAnswer, Error> {
+        let response = self.send(&self.calls, &Request::of_record(call, &self.namespace, &self.pods.simulator))?;
+        let body = self.read_body(response)?;
+        if let RecordCall::Delete { .. } = call {
+            return Ok(RecordAnswer::Done);
+        }
+        let found: ConfigMap = serde_json::from_slice(&body).map_err(|error| Error::from_json(error, &self.address))?;
+        Ok(RecordAnswer::Record(Box::new(found.expected(&self.pods.simulator)?)))
+    }
+
+    /// All records of ours. What is none that we can use is logged, and left alone.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn list_records(&self, beat: &Beat) -> Result<Vec<Record>, Error> {
+        let mut records = Vec::new();
+        let mut next = String::new();
+        loop {
+            beat.works();
+            let request = Request::list_records(&self.namespace, &self.pods.simulator, PAGE_RECORDS, &next);
+            let (page, _) = self.page::<ConfigMap>(&request)?;
+            for found in page.items {
+                let name = found.name().to_owned();
+                match found.into_record(&self.pods.simulator) {
+                    Ok(record) => records.push(record),
+                    Err(problem) => log::warn!("The ConfigMap {name} has our mark, and is left alone: {problem}."),
+                }
+            }
+            next = page.metadata.r#continue;
+            if next.is_empty() {
+                return Ok(records);
+            }
+        }
+    }
+
     /// The last lines of a container's log, safe to print.
     ///
     /// # Errors
@@ -143,8 +188,8 @@ impl Client {
         request::log_tail(response.into_body().into_reader()).map_err(|error| Error::from_body(error, &self.address))
     }
 
-    /// All pods with our mark, at one moment which is not before this call. Each page is a piece of work: of all together nobody can say how
-    /// long they take.
+    /// All pods with our mark, at one moment which is not before this call. Each page is a piece of work: of all together nobody can say
+    /// how long they take.
     ///
     /// # Errors
     /// See [`Error`]. What was read until then is thrown away.
@@ -174,10 +219,8 @@ impl Client {
         let mut next = String::new();
         loop {
             beat.works();
-            let response = self.send(&self.calls, &Request::list(&self.namespace, &self.pods.simulator, limit, &next))?;
-            list.server_time = server_time(&response);
-            let body = response.into_body().into_with_config().limit(LIST_BYTES_MAX).reader();
-            let page: Page = serde_json::from_reader(BufReader::new(body)).map_err(|error| Error::from_json(error, &self.address))?;
+            let (page, server_time) = self.page::<Pod>(&Request::list(&self.namespace, &self.pods.simulator, limit, &next))?;
+            list.server_time = server_time;
             for pod in page.items {
                 list.pods.push(pod.checked()?);
             }
@@ -193,6 +236,15 @@ impl Client {
                 return Ok(list);
             }
         }
+    }
+
+    /// And when the API server sent it.
+    fn page<T: DeserializeOwned>(&self, request: &Request) -> Result<(Page<T>, Option<UnixTime>), Error> {
+        let response = self.send(&self.calls, request)?;
+        let server_time = server_time(&response);
+        let body = response.into_body().into_with_config().limit(LIST_BYTES_MAX).reader();
+        let page = serde_json::from_reader(BufReader::new(body)).map_err(|error| Error::from_json(error, &self.address))?;
+        Ok((page, server_time))
     }
 
     /// Sends it and sees to the token. What comes back is a success.

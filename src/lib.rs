@@ -2,10 +2,10 @@
 //!
 //! One thread owns all state and decides: [`state`] runs the [`orchestrator`], which is pure. Around it stand edges that translate and
 //! decide nothing, each a thread or a few: [`mqtt`] to the broker, [`pods`] from the Kubernetes API (list and watch), [`deployer`] to it
-//! (create, patch, delete, read logs). Between them go an [`Event`](orchestrator::event::Event) in and a
-//! [`Command`](orchestrator::event::Command) out; a command's outcome comes back as an event. Events are bounded and block the edge that
-//! sends them; commands are bounded by what they are about, so that the state thread never blocks. How they all are, [`status`] tells
-//! whoever asks; it only looks.
+//! (create, patch, delete, read logs; and the record of each simulation, ConfigMaps, from which the next process goes on). Between them go
+//! an [`Event`](orchestrator::event::Event) in and a [`Command`](orchestrator::event::Command) out; a command's outcome comes back as an
+//! event. Events are bounded and block the edge that sends them; commands are bounded by what they are about, so that the state thread
+//! never blocks. How they all are, [`status`] tells whoever asks; it only looks.
 //!
 //! ```text
 //!             broker                              Kubernetes API

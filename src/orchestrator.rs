@@ -6,16 +6,23 @@
 //!
 //! - [`event`]: what comes in and goes out
 //! - `deploy`: requests, and the creates that they ask for
+//! - `held`: requests that wait until it is known what they mean
+//! - `announce`: what is told, and what was acknowledged
 //! - `retention`: every pod of ours in the cluster, and when it goes
 //! - [`pod_state`], `refusal`: the tables that read a pod's status and a failed create
+//! - `record`, `adopt`: what survives us: when it is written, and how a process begins with what the one before it left
 //! - `simulation`, `calls`, `deadline`: the facts, the queue of calls, the table of deadlines
 
 pub mod event;
 pub mod pod_state;
 
+mod adopt;
+mod announce;
 mod calls;
 mod deadline;
 mod deploy;
+mod held;
+mod record;
 mod refusal;
 mod retention;
 mod simulation;
@@ -26,13 +33,17 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use crate::clock::{Now, UnixTime};
-use crate::ids::{ModelId, PodName, SimulationId, SimulatorName, TopicSegment, Uid};
+use crate::ids::{ModelId, PodName, SimulationId, SimulatorName, Uid};
 use crate::kube::error::Error;
 use crate::kube::pod::NewPod;
+use crate::kube::record::Record;
+use announce::Told;
 use calls::{Calls, Hold, backoff};
 use deadline::{Deadline, Deadlines};
-use event::{Body, BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, Message, MessageId, PodCall, PodsEvent};
+use event::{BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent, RecordCall};
+use held::{Arrival, Held};
 use pod_state::Verdict;
+use record::{Keeping, Kept, Revision};
 use refusal::{DENIED_LIMIT, Reason, Remedy, refusal};
 use retention::{Ended, KnownPod};
 use simulation::{Run, Simulation};
@@ -61,8 +72,19 @@ pub struct Orchestrator {
     pods: BTreeMap<PodName, KnownPod>,
     /// Who said ready before their request came.
     readies: BTreeSet<(SimulationId, ModelId)>,
+    /// Requests that came before it was known what runs, or while the record that is in their way goes.
+    held_requests: Vec<Held>,
+    handle_held_requests: bool,
+    keeping: Keeping,
+    /// Until the first list of pods: what an earlier process left.
+    found_records: Vec<Record>,
+    records: BTreeMap<SimulationId, Kept>,
+    record_calls_later: Vec<(Instant, RecordCall, u32)>,
+    /// What came at QoS 1, and is acknowledged when the record of this simulation holds all that is known by now.
+    deliveries: Vec<(SimulationId, Option<Revision>, Delivery)>,
+    touched_records: BTreeSet<SimulationId>,
     /// Whose acknowledgement by the broker is awaited.
-    unacknowledged: BTreeMap<MessageId, (SimulationId, Run)>,
+    unacknowledged: BTreeMap<MessageId, (SimulationId, Run, Told)>,
     messages: MessageId,
     runs: Run,
     calls: Calls,
@@ -74,6 +96,15 @@ pub struct Orchestrator {
     jitter: fastrand::Rng,
     touched: BTreeSet<SimulationId>,
     touched_pods: BTreeSet<PodName>,
+}
+
+/// When an end is told. It must not be another one after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tell {
+    /// It stands in the status of the pod, which is kept.
+    Now,
+    /// It stands nowhere else.
+    WhenRecorded,
 }
 
 #[derive(Default)]
@@ -119,6 +150,14 @@ impl Orchestrator {
             ended: BTreeMap::new(),
             pods: BTreeMap::new(),
             readies: BTreeSet::new(),
+            held_requests: Vec::new(),
+            handle_held_requests: false,
+            keeping: Keeping::On,
+            found_records: Vec::new(),
+            records: BTreeMap::new(),
+            record_calls_later: Vec::new(),
+            deliveries: Vec::new(),
+            touched_records: BTreeSet::new(),
             unacknowledged: BTreeMap::new(),
             messages: 0,
             runs: 0,
@@ -140,6 +179,7 @@ impl Orchestrator {
             Event::Broker(event) => self.on_broker(event, now),
             Event::Pods(event) => self.on_pods(event, now),
             Event::Call(outcome) => self.on_call(outcome, now),
+            Event::Record(outcome) => self.on_record(outcome, now),
             Event::LogRead { log, result } => self.on_log_read(log, &result, now),
             Event::Timeout => {}
             Event::Stop => self.stopping = true,
@@ -148,6 +188,7 @@ impl Orchestrator {
             self.on_deadline(deadline, now);
         }
         self.settle(now);
+        self.acknowledge_what_is_recorded();
     }
 
     /// The next command. Take all of them before waiting.
@@ -185,33 +226,17 @@ impl Orchestrator {
                 self.touched.extend(self.simulations.keys().cloned());
             }
             BrokerEvent::Disconnected => self.broker.connected_at = None,
-            BrokerEvent::Published(id) => self.on_published(id),
+            BrokerEvent::Published(id) => self.on_published(id, now),
             BrokerEvent::DeployModels { simulation, request, delivery } => {
-                match request {
-                    Ok(request) => self.deploy(request, now),
-                    Err(bad) => self.refuse(&simulation, &bad),
-                }
-                self.acknowledge(delivery);
+                let came = Arrival { at: now.instant, connected_at: self.broker.connected_at, delivery };
+                self.on_request(simulation, request, came, now);
             }
             BrokerEvent::ReadyForProcessing { simulation, model, delivery } => {
-                self.on_ready(simulation, model, now);
-                self.acknowledge(delivery);
+                self.on_ready(simulation.clone(), model, now);
+                if let Some(delivery) = delivery {
+                    self.acknowledge_later(&simulation, delivery);
+                }
             }
-        }
-    }
-
-    fn acknowledge(&mut self, delivery: Option<Delivery>) {
-        self.commands.extend(delivery.map(Command::Acknowledge));
-    }
-
-    fn on_published(&mut self, id: MessageId) {
-        let Some((id, run)) = self.unacknowledged.remove(&id) else { return };
-        if let Some(simulation) = self.simulations.get_mut(&id).filter(|simulation| simulation.run == run) {
-            simulation.unacknowledged -= 1;
-            self.touched.insert(id);
-        } else if let Some(ended) = self.ended.get_mut(&id).filter(|ended| ended.run == run) {
-            ended.told = true;
-            self.touch_pods_of(&id);
         }
     }
 
@@ -221,6 +246,7 @@ impl Orchestrator {
         {
             if running.set_ready(&model) {
                 self.say(Level::Debug, format!("Model {simulation}/{model} is ready."));
+                self.fact(&simulation);
                 self.touched.insert(simulation);
             } else {
                 self.say(Level::Debug, format!("Model {simulation}/{model} said ready again, or after its end: ignored."));
@@ -241,6 +267,8 @@ impl Orchestrator {
     fn on_pods(&mut self, event: PodsEvent, now: Now) {
         self.api.watch_heard_at = if let PodsEvent::Failed(_) = event { None } else { Some(now.instant) };
         match event {
+            PodsEvent::Records(records) => self.found_records = records,
+            PodsEvent::RecordsForbidden(error) => self.keep_no_records(&error),
             PodsEvent::Listed(pods) => {
                 self.watch_answers(now);
                 self.on_listed(&pods, now);
@@ -293,7 +321,7 @@ impl Orchestrator {
                 Remedy::AskWhoHasTheName | Remedy::Again(_) | Remedy::GiveUp => Some(DENIED_LIMIT),
             };
             let since = self.api.away_since.or(self.api.refused_since).unwrap_or(now.instant);
-            self.give_up_overdue(&refusal, limit, since, now);
+            self.give_up_held(&refusal, limit, since, now);
         }
     }
 
@@ -397,7 +425,7 @@ impl Orchestrator {
             Deadline::DoubtIsOver { simulation, model, uid } => {
                 let doubtful = self.model(&simulation, &model).filter(|model| model.uid.as_ref() == Some(&uid));
                 if let Some(verdict) = doubtful.and_then(|model| model.doubt.clone()) {
-                    self.conclude(&simulation, &model, verdict);
+                    self.conclude(&simulation, &model, verdict, Tell::WhenRecorded);
                 }
             }
             Deadline::SubscribersAreBack(simulation) => {
@@ -414,15 +442,24 @@ impl Orchestrator {
                 }
             }
             Deadline::EndIsForgotten(simulation) => self.forget_end(&simulation, now),
+            Deadline::RecordIsDue(simulation) => {
+                self.touched_records.insert(simulation);
+            }
+            Deadline::RecordCallIsDue => self.call_records_again(now),
+            Deadline::RequestIsLost(simulation) => self.tell_lost_request(&simulation),
         }
     }
 
     fn settle(&mut self, now: Now) {
         loop {
-            if let Some(id) = self.touched.pop_first() {
+            if self.handle_held_requests {
+                self.handle_held(now);
+            } else if let Some(id) = self.touched.pop_first() {
                 self.settle_simulation(id, now);
             } else if let Some(name) = self.touched_pods.pop_first() {
                 self.settle_pod(&name, now);
+            } else if let Some(id) = self.touched_records.pop_first() {
+                self.settle_record(&id, now);
             } else if self.stopping || !self.issue_call(now) {
                 return;
             }
@@ -444,41 +481,17 @@ impl Orchestrator {
     }
 
     fn settle_simulation(&mut self, id: SimulationId, now: Now) {
-        let Some(simulation) = self.simulations.get_mut(&id) else { return };
-        if simulation.models_ready_is_due() {
-            if self.broker.connected_at.is_none() {
-                return;
-            }
-            if let Some(at) = self.broker.subscribers_at.filter(|&at| now.instant < at) {
-                return self.deadlines.set(at, Deadline::SubscribersAreBack(id));
-            }
-            simulation.models_ready_sent = true;
-            self.say(Level::Info, format!("All models in simulation {id} are running. Send out ModelsReady."));
-            self.announce(&id, Body::ModelsReady);
-        }
+        self.create_what_is_recorded(&id, now);
+        self.tell_what_is_recorded(&id);
+        self.settle_models_ready(&id, now);
         let Some(simulation) = self.simulations.get(&id) else { return };
-        if simulation.has_ended() && simulation.unacknowledged == 0 {
+        if simulation.has_ended() && simulation.is_all_told() {
             self.end(id, now);
         }
     }
 
-    /// Publishes for a simulation that runs; the broker's acknowledgement is awaited.
-    fn announce(&mut self, id: &SimulationId, body: Body) {
-        let Some(simulation) = self.simulations.get_mut(id) else { return };
-        simulation.unacknowledged += 1;
-        let run = simulation.run;
-        let message = self.publish(TopicSegment::from(id), body);
-        self.unacknowledged.insert(message, (id.clone(), run));
-    }
-
-    fn publish(&mut self, simulation: TopicSegment, body: Body) -> MessageId {
-        self.messages += 1;
-        self.commands.push_back(Command::Publish(Message { id: self.messages, simulation, body }));
-        self.messages
-    }
-
     /// The model has ended. The first verdict stays.
-    fn conclude(&mut self, id: &SimulationId, model_id: &ModelId, verdict: Verdict) {
+    fn conclude(&mut self, id: &SimulationId, model_id: &ModelId, verdict: Verdict, tell: Tell) {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         if !simulation.set_verdict(model_id, &verdict) {
             return;
@@ -489,8 +502,15 @@ impl Orchestrator {
         let (level, state) = if success { (Level::Info, "TERMINATED_SUCCESSFULL") } else { (Level::Warn, "TERMINATED_FAILED") };
         self.say(level, format!("Model {id}/{model_id} now has exit code {exit_code} due to: {}.", verdict.why()));
         self.say(level, format!("Model {id}/{model_id} has terminated. Marking as ModelState.{state}."));
-        self.say(Level::Info, format!("Model {id}/{model_id} has terminated. Send out ModelHasTerminated."));
-        self.announce(id, Body::ModelHasTerminated { model: model_id.into(), success, exit_code });
+        if tell == Tell::Now {
+            self.fact(id);
+            self.tell_end(id, model_id);
+        } else {
+            let revision = self.fact_waited_for(id);
+            if let Some(simulation) = self.simulations.get_mut(id) {
+                simulation.untold.insert(model_id.clone(), revision);
+            }
+        }
         if !success {
             self.read_log(&pod, uid.as_ref(), exit_code);
         }

@@ -40,9 +40,17 @@ fn follow(client: &Client, send: Send<'_>, beat: &Beat) -> Result<Infallible, Cl
     // From where to watch; none before a list, and where only a list helps.
     let mut position: Option<String> = None;
     let mut listed_before = false;
+    let mut records_read = false;
     let mut failures = 0;
     loop {
         let (problem, is_failure) = match &mut position {
+            None if !records_read => match read_records(client, send, beat)? {
+                Ok(()) => {
+                    records_read = true;
+                    continue;
+                }
+                Err(error) => (Some(error), true),
+            },
             None => match list(client, send, beat, !listed_before)? {
                 Ok(version) => {
                     listed_before = true;
@@ -71,6 +79,16 @@ fn follow(client: &Client, send: Send<'_>, beat: &Beat) -> Result<Infallible, Cl
         }
         beat.wait(|| thread::sleep(wait));
     }
+}
+
+/// Once, before the first list: what an earlier process of ours left.
+fn read_records(client: &Client, send: Send<'_>, beat: &Beat) -> Result<Result<(), Error>, Closed> {
+    match client.list_records(beat) {
+        Ok(records) => send(PodsEvent::Records(records))?,
+        Err(error) if error.code() == Some(403) => send(PodsEvent::RecordsForbidden(error))?,
+        Err(error) => return Ok(Err(error)),
+    }
+    Ok(Ok(()))
 }
 
 /// The version to watch from.

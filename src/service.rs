@@ -17,6 +17,8 @@ use crate::{clock, deployer, mqtt, pods};
 
 /// Edges wait when the state thread is this far behind.
 const MAX_EVENTS_WAITING: usize = 1024;
+/// A simulation has one write of its progress in flight; a large request in pieces is not to hold up those of others.
+const RECORD_WORKERS: usize = 2;
 /// Logs of crashed models, which can be long, are read beside everything else.
 const LOG_WORKERS: usize = 2;
 /// Kubernetes and people expect a stopped process to be gone by two seconds.
@@ -25,7 +27,8 @@ const STOP_LIMIT: Duration = Duration::from_millis(1700);
 /// The longest that a piece of work takes where nothing hangs. An event at 10 000 models takes well under a second; this is for a machine
 /// that is busy with other things, and for a log that is slow to take its lines.
 const STATE_LIMIT: Duration = Duration::from_secs(30);
-/// rumqttc is back after 10 s of connecting, and at each keep-alive of 15 s with 10 s to send a ping. Then there may be an event to hand over.
+/// rumqttc is back after 10 s of connecting, and at each keep-alive of 15 s with 10 s to send a ping. Then there may be an event to hand
+/// over.
 const MQTT_LIMIT: Duration = Duration::from_secs(25).saturating_add(STATE_LIMIT);
 /// One call, or one event of a watch, which is silent for 90 s at most; then its outcome to hand over.
 const API_LIMIT: Duration = CALL_TIME_MAX.saturating_add(STATE_LIMIT);
@@ -47,11 +50,13 @@ impl Service {
         let client = Arc::new(client);
         let (events_in, events) = bounded(MAX_EVENTS_WAITING);
         let (calls_in, calls) = unbounded();
+        let (records_in, records) = unbounded();
         let (logs_in, logs) = unbounded();
         let (publisher, connection) = mqtt::open(&config.mqtt, &config.simulator);
         let publisher = Arc::new(publisher);
         let readiness = Arc::<Mutex<Readiness>>::default();
-        let outlets = Outlets { publisher: publisher.clone(), calls: calls_in, logs: logs_in, readiness: readiness.clone() };
+        let outlets =
+            Outlets { publisher: publisher.clone(), calls: calls_in, records: records_in, logs: logs_in, readiness: readiness.clone() };
         let orchestrator = Orchestrator::new(config.simulator.clone(), config.deploy_parallelism, fastrand::u64(..));
 
         supervisor.spawn("state", STATE_LIMIT, move |beat| state::run(orchestrator, &events, &outlets, beat))?;
@@ -62,6 +67,10 @@ impl Service {
         for i in 0..config.deploy_parallelism {
             let (client, calls, events) = (client.clone(), calls.clone(), events_in.clone());
             supervisor.spawn(format!("deployer-{i}"), API_LIMIT, move |beat| deployer::run(&client, &calls, &events, beat))?;
+        }
+        for i in 0..RECORD_WORKERS {
+            let (client, records, events) = (client.clone(), records.clone(), events_in.clone());
+            supervisor.spawn(format!("records-{i}"), API_LIMIT, move |beat| deployer::keep_records(&client, &records, &events, beat))?;
         }
         for i in 0..LOG_WORKERS {
             let (client, logs, events) = (client.clone(), logs.clone(), events_in.clone());

@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use log::{debug, log};
+use log::{debug, error, log};
 
 use crate::clock;
 use crate::mqtt::Publisher;
-use crate::orchestrator::event::{Command, CrashLog, Event, PodCall};
+use crate::orchestrator::event::{Command, CrashLog, Event, PodCall, RecordCall};
 use crate::orchestrator::{Orchestrator, Readiness};
 use crate::supervise::Beat;
 
@@ -22,6 +22,7 @@ const LOGGED_CHARS: usize = 2000;
 pub struct Outlets {
     pub publisher: Arc<Publisher>,
     pub calls: Sender<(PodCall, u32)>,
+    pub records: Sender<(RecordCall, u32)>,
     pub logs: Sender<CrashLog>,
     /// As of the last event. How old that is, whoever asks can see by the time in it.
     pub readiness: Arc<Mutex<Readiness>>,
@@ -32,7 +33,9 @@ pub fn run(mut orchestrator: Orchestrator, events: &Receiver<Event>, outlets: &O
     let mut stop_by: Option<Instant> = None;
     loop {
         while let Some(command) = orchestrator.poll_command() {
-            carry_out(command, outlets);
+            if !carry_out(command, outlets) {
+                return;
+            }
         }
         *outlets.readiness.lock().unwrap_or_else(PoisonError::into_inner) = orchestrator.readiness();
         let now = clock::now();
@@ -60,9 +63,14 @@ pub fn run(mut orchestrator: Orchestrator, events: &Receiver<Event>, outlets: &O
     }
 }
 
-fn carry_out(command: Command, outlets: &Outlets) {
+/// False: we are to end at once.
+fn carry_out(command: Command, outlets: &Outlets) -> bool {
     match command {
         Command::Say(level, text) => log!(level, "{text}"),
+        Command::Halt(why) => {
+            error!("{why}");
+            return false;
+        }
         Command::Publish(message) => {
             debug!("{message:?}");
             outlets.publisher.publish(&message);
@@ -76,9 +84,14 @@ fn carry_out(command: Command, outlets: &Outlets) {
             debug!("{:.LOGGED_CHARS$}", format!("{call:?}, attempt {attempt}"));
             let _ = outlets.calls.send((call, attempt));
         }
+        Command::Record { call, attempt } => {
+            debug!("{:.LOGGED_CHARS$}", format!("{call:?}, attempt {attempt}"));
+            let _ = outlets.records.send((call, attempt));
+        }
         Command::ReadLog(log) => {
             debug!("{log:?}");
             let _ = outlets.logs.send(log);
         }
     }
+    true
 }

@@ -15,11 +15,12 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 use mso::clock::UnixTime;
 use mso::config::{KubernetesSettings, PodSettings, Tls, Token};
-use mso::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId, SimulatorName, Uid};
+use mso::ids::{DeployId, ModelId, PodName, RecordName, SimulationId, SimulatorId, SimulatorName, Uid};
 use mso::kube::error::Error;
 use mso::kube::pod::{NewPod, Pod, Variable};
+use mso::kube::record::{Content, NewRecord, Progress, Record};
 use mso::kube::{Client, WatchEvent};
-use mso::orchestrator::event::{Answer, CrashLog, Event, PodCall, PodsEvent, Question};
+use mso::orchestrator::event::{Answer, CrashLog, Event, PodCall, PodsEvent, Question, RecordAnswer, RecordCall};
 use mso::secret::Secret;
 use mso::supervise::Beat;
 use rustls::pki_types::pem::PemObject;
@@ -229,6 +230,7 @@ fn a_watch_that_is_cut_goes_on_where_it_was() {
     let watching = client(&wire.settings(&namespace));
     let (sender, events) = crossbeam_channel::bounded(16);
     let thread = thread::Builder::new().spawn(move || mso::pods::run(&watching, &sender, &Beat::default())).unwrap();
+    assert!(matches!(next(&events), PodsEvent::Records(records) if records.is_empty()));
     assert!(matches!(next(&events), PodsEvent::ServerTime(_)));
     assert!(matches!(next(&events), PodsEvent::Listed(pods) if pods.is_empty()));
     assert!(matches!(next(&events), PodsEvent::ServerTime(_)), "the watch began");
@@ -320,7 +322,7 @@ fn a_watch_goes_on_from_its_last_event_and_lists_again_where_it_cannot() {
     let unknown = json!({"type": "MOVED", "object": {}}).to_string();
     let expired = json!({"type": "ERROR", "object": {"kind": "Status", "reason": "Expired", "code": 410}}).to_string();
     let line = |line: &str| answer("200 OK", &format!("{line}\n"));
-    let server = Script::of(vec![list("5"), line(&bookmark), line(&unknown), list("8"), line(&expired), list("9")]);
+    let server = Script::of(vec![list("4"), list("5"), line(&bookmark), line(&unknown), list("8"), line(&expired), list("9")]);
     let watching = client(&server.settings());
     let (sender, events) = crossbeam_channel::bounded(16);
     spawn(move || mso::pods::run(&watching, &sender, &Beat::default()));
@@ -328,17 +330,47 @@ fn a_watch_goes_on_from_its_last_event_and_lists_again_where_it_cannot() {
     while seen.iter().filter(|&&event| event == "listed").count() < 3 {
         match next(&events) {
             PodsEvent::ServerTime(_) => {}
+            PodsEvent::Records(_) => seen.push("records"),
             PodsEvent::Listed(_) => seen.push("listed"),
             PodsEvent::Bookmark => seen.push("bookmark"),
             PodsEvent::Failed(Error::Unreadable(_)) => seen.push("failed"),
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(seen, ["listed", "bookmark", "failed", "listed", "listed"], "an old version is no failure");
+    assert_eq!(seen, ["records", "listed", "bookmark", "failed", "listed", "listed"], "an old version is no failure");
     let version = |request: &String| request.split_once("&resourceVersion=").map(|(_, rest)| rest.split('&').next().unwrap().to_owned());
-    let versions: Vec<_> = server.requests().iter().take(6).map(version).collect();
+    let versions: Vec<_> = server.requests().iter().take(7).map(version).collect();
     let watched = |version: &str| Some(version.to_owned());
-    assert_eq!(versions, [None, watched("5"), watched("6"), None, watched("8"), None]);
+    assert_eq!(versions, [None, None, watched("5"), watched("6"), None, watched("8"), None]);
+}
+
+#[test]
+fn a_record_is_kept_and_changed_only_by_who_has_seen_its_last_version() {
+    let namespace = Namespace::with_account(ground());
+    let client = client_of(&namespace);
+    let simulator = SimulatorName::new("test-so").unwrap();
+    let simulation = SimulationId::new("Sim").unwrap();
+    let name = RecordName::of_progress(&simulator, &simulation);
+    let text = |ready: usize| Progress { ready: [ready].into_iter().collect(), ..Progress::default() }.to_text();
+    let new = NewRecord { name: name.clone(), simulation, content: Content::Progress { text: text(1) } };
+    let create = RecordCall::Create(Arc::new(new));
+    let first = record_of(client.call_record(&create));
+    assert_eq!(client.call_record(&create).unwrap_err().code(), Some(409), "the name is taken");
+    let update = |version: &str, ready| RecordCall::Update { name: name.clone(), version: version.to_owned(), text: text(ready) };
+    let second = record_of(client.call_record(&update(&first.version, 2)));
+    assert!(client.call_record(&update(&first.version, 3)).unwrap_err().is_conflict(), "the version is old");
+    assert_eq!(client.list_records(&Beat::default()).unwrap(), std::slice::from_ref(&second));
+    assert_eq!(record_of(client.call_record(&RecordCall::Get(name.clone()))), second);
+    assert_eq!(second.content, Content::Progress { text: text(2) });
+    client.call_record(&RecordCall::Delete { name: name.clone(), uid: first.uid }).unwrap();
+    assert!(client.call_record(&RecordCall::Get(name)).unwrap_err().is_not_found());
+}
+
+fn record_of(result: Result<RecordAnswer, Error>) -> Record {
+    match result {
+        Ok(RecordAnswer::Record(record)) => *record,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn next(events: &Receiver<Event>) -> PodsEvent {

@@ -1,7 +1,7 @@
 //! The room `mqtt` with a broker of each test's own: devkit's, or on the real ground a mosquitto.
 //!
-//! Nothing here sleeps for a fixed time; what does not come within [`PATIENCE`] never comes. It is long as a table is: a promise of the room
-//! each, and all take the same service and peer, at the end.
+//! Nothing here sleeps for a fixed time; what does not come within [`PATIENCE`] never comes. It is long as a table is: a promise of the
+//! room each, and all take the same service and peer, at the end.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 

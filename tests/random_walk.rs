@@ -1,4 +1,5 @@
-//! A seeded random walk: the core among a cluster and a broker that answer in any order, late, twice or with an error. After every step
+//! A seeded random walk: the core among a cluster and a broker that answer in any order, late, twice or with an error, while now and then
+//! it is killed and a new one begins with what is there. After every step
 //! what must always hold is checked; at the end all is answered, and every simulation must have come to its end.
 //!
 //! `SEED=n cargo test --test random_walk` walks one seed.
@@ -14,13 +15,18 @@ use mso::clock::{Now, UnixTime};
 use mso::ids::{PodName, SimulatorName};
 use mso::kube::error::Error;
 use mso::kube::pod::Pod;
+use mso::kube::record::{Content, NewRecord, Progress};
 use mso::orchestrator::Orchestrator;
-use mso::orchestrator::event::{Answer, Body, BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent};
+use mso::orchestrator::event::{
+    Answer, Body, BrokerEvent, CallOutcome, Command, CrashLog, Delivery, DeployRequest, Event, MessageId, PodCall, PodsEvent, RecordAnswer,
+    RecordCall, RecordOutcome,
+};
 use serde_json::{Value, json};
 
+use crate::words::records::Records;
 use crate::words::{START, at_qos_1, deploy_event, ended, in_words, now_at, parsed, pod, ready_event, refused, request, with};
 
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 200;
 const STEPS: u32 = 300;
 const WORKERS: usize = 2;
 const SIMULATIONS: [&str; 2] = ["sim-a", "sim-b"];
@@ -40,6 +46,10 @@ struct World {
     /// Uids of pods whose simulation was started anew since.
     replaced: BTreeSet<String>,
     calls: Vec<InFlight>,
+    records: Records,
+    record_calls: Vec<RecordInFlight>,
+    /// All that came, as the broker has it until it is acknowledged.
+    requests: Vec<DeployRequest>,
     logs: Vec<CrashLog>,
     /// What the watch has not shown yet.
     watch: VecDeque<PodsEvent>,
@@ -65,8 +75,20 @@ struct InFlight {
     result: Option<Result<Answer, Error>>,
 }
 
+struct RecordInFlight {
+    call: RecordCall,
+    attempt: u32,
+    result: Option<Result<RecordAnswer, Error>>,
+}
+
 #[derive(Default)]
 struct Heard {
+    /// The core was killed since this run began: what was told may come again.
+    was_killed: bool,
+    /// A request of it was delivered again right after the kill: an identical one of the run before is not run again.
+    may_be_redelivery: bool,
+    /// Models that were given up as the API was away for too long: that could not be recorded.
+    given_up_unrecorded: BTreeSet<String>,
     models_ready: u32,
     verdicts: BTreeMap<String, bool>,
     all_ended: bool,
@@ -88,6 +110,9 @@ impl World {
             foreign: BTreeSet::new(),
             replaced: BTreeSet::new(),
             calls: Vec::new(),
+            records: Records::default(),
+            record_calls: Vec::new(),
+            requests: Vec::new(),
             logs: Vec::new(),
             watch: VecDeque::new(),
             list: None,
@@ -131,14 +156,15 @@ impl World {
                 Command::Call { call, attempt } => self.calls.push(InFlight { call, attempt, result: None }),
                 Command::ReadLog(log) => self.logs.push(log),
                 Command::Publish(message) => self.unacknowledged.push(message.id),
+                Command::Record { call, attempt } => self.record_calls.push(RecordInFlight { call, attempt, result: None }),
                 Command::Acknowledge(Delivery { packet_id, .. }) => {
                     let is_awaited = self.delivered.remove(&packet_id);
                     self.holds(is_awaited, "an acknowledgement is of what was delivered, once");
                 }
                 Command::Say(..) => {}
+                Command::Halt(why) => self.holds(false, &why),
             }
         }
-        self.holds(self.delivered.is_empty(), "what was delivered is acknowledged");
         self.holds(self.calls.len() <= WORKERS * 2, "the window bounds the calls in flight");
     }
 
@@ -152,11 +178,12 @@ impl World {
             Command::Publish(message) => {
                 let simulation = message.simulation.as_str();
                 let heard = self.heard.entry(simulation.to_owned()).or_default();
-                let (was_over, ready_before) = (heard.all_ended, heard.models_ready);
+                let (was_over, ready_before) = (heard.all_ended && !heard.was_killed, heard.models_ready);
                 match &message.body {
                     Body::ModelsReady => {
                         heard.models_ready += 1;
-                        let none_failed = heard.verdicts.values().all(|success| *success);
+                        let is_unrecorded = |model: &String| heard.was_killed && heard.given_up_unrecorded.contains(model);
+                        let none_failed = heard.verdicts.iter().all(|(model, success)| *success || is_unrecorded(model));
                         let said = |model: &String| self.ever_ready.contains(&(simulation.to_owned(), model.clone()));
                         let all_ready = heard.asked.iter().all(said);
                         self.holds(none_failed, "no ModelsReady where a model has failed");
@@ -164,13 +191,23 @@ impl World {
                     }
                     Body::ModelHasTerminated { model, success, .. } => {
                         let before = heard.verdicts.insert(model.to_string(), *success);
-                        self.holds(before.is_none(), "one verdict for a model");
+                        let why = format!("{simulation}/{model} now has exit code -1 due to: ApiUnavailable");
+                        let is_recent =
+                            self.trace.iter().rev().take(8).any(|line| {
+                                line.contains(&why) || line.contains("ApiUnavailable: no answer") || line.contains("Unrecorded: ")
+                            });
+                        if !success && is_recent {
+                            heard.given_up_unrecorded.insert(model.to_string());
+                        }
+                        let is_same = before == Some(*success) || heard.given_up_unrecorded.contains(model.as_str());
+                        let again_after_kill = heard.was_killed && is_same;
+                        self.holds(before.is_none() || again_after_kill, "one verdict for a model");
                     }
                     Body::AllModelsHaveTerminated => {
                         heard.all_ended = true;
                         let was_ready = heard.ready == heard.asked && heard.verdicts.values().all(|success| *success);
-                        let told = heard.models_ready == 1;
-                        let all = heard.verdicts.len() == heard.asked.len();
+                        let told = heard.models_ready == 1 || heard.was_killed;
+                        let all = heard.verdicts.len() == heard.asked.len() || heard.may_be_redelivery;
                         self.holds(all, "AllModelsHaveTerminated after all verdicts");
                         self.holds(told || !was_ready, "ModelsReady where all were ready and none has failed");
                     }
@@ -183,7 +220,12 @@ impl World {
             Command::Call { call: PodCall::SetDeleteBy { name, .. } | PodCall::Stop { name, .. }, .. } => {
                 self.holds(!self.foreign.contains(name.as_str()), "a foreign pod is never touched");
             }
-            Command::Call { .. } | Command::ReadLog(_) | Command::Acknowledge(_) | Command::Say(..) => {}
+            Command::Call { .. }
+            | Command::Record { .. }
+            | Command::ReadLog(_)
+            | Command::Acknowledge(_)
+            | Command::Say(..)
+            | Command::Halt(_) => {}
         }
     }
 
@@ -206,10 +248,12 @@ impl World {
     /// One random thing happens.
     fn step(&mut self) {
         match self.random.u8(0..100) {
+            0..=3 if self.random.u8(0..10) == 0 => self.is_killed(),
             0..=3 => self.deploy(),
             4..=11 => self.ready(),
-            12..=26 => self.execute(true),
-            27..=41 => self.answer(),
+            12..=23 => self.execute(true),
+            24..=36 => self.answer(),
+            37..=41 => self.record(true),
             42..=44 => self.log_is_read(),
             45..=64 => self.watch_shows(),
             65..=72 => self.acknowledge(),
@@ -238,14 +282,88 @@ impl World {
         }
         let heard = self.heard.entry(simulation.to_owned()).or_default();
         if heard.all_ended {
-            *heard = Heard::default();
+            // What was given up unrecorded may be begun after all, once the core was killed.
+            let may_be_redelivery = !heard.given_up_unrecorded.is_empty();
+            *heard = Heard { may_be_redelivery, ..Heard::default() };
             let old = self.pods.values().filter(|pod| pod["metadata"]["labels"]["simulation_id"] == simulation);
             self.replaced.extend(old.map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned()));
         }
         heard.asked.extend(models.iter().map(|model| (*model).to_owned()));
         let deploy = u8::try_from(models.len()).unwrap();
         heard.deploys.insert(format!("{deploy:016x}"));
-        self.deliver(deploy_event(request(deploy, simulation, &models, KEEP_LOGS_HOURS)));
+        let request = request(deploy, simulation, &models, KEEP_LOGS_HOURS);
+        self.requests.push(request.clone());
+        self.deliver(deploy_event(request));
+    }
+
+    /// A call about a record is made, or an answer to one arrives.
+    fn record(&mut self, may_fail: bool) {
+        let Some(i) = self.random.choice((0..self.record_calls.len()).collect::<Vec<_>>()) else { return };
+        if self.record_calls[i].result.is_none() {
+            let call = self.record_calls[i].call.clone();
+            let fault = if may_fail { self.random.u8(0..10) } else { u8::MAX };
+            self.record_calls[i].result = Some(match fault {
+                0 => Err(Error::Lost("never arrived".to_owned())),
+                1 => {
+                    let _ = self.records.carry_out(&call);
+                    Err(Error::Lost("answer lost".to_owned()))
+                }
+                2 => Err(refused(429, "too many requests")),
+                3 => Err(refused(500, "internal error")),
+                _ => self.records.carry_out(&call),
+            });
+        } else {
+            let RecordInFlight { call, attempt, result } = self.record_calls.remove(i);
+            self.handle(Event::Record(RecordOutcome { call, attempt, result: result.unwrap() }));
+        }
+    }
+
+    /// Of what was under way the cluster may or may not have had it.
+    fn is_killed(&mut self) {
+        for InFlight { call, result, .. } in std::mem::take(&mut self.calls) {
+            if result.is_none() && self.random.bool() {
+                let _ = self.carry_out(&call);
+            }
+        }
+        for RecordInFlight { call, result, .. } in std::mem::take(&mut self.record_calls) {
+            if result.is_none() && self.random.bool() {
+                let _ = self.records.carry_out(&call);
+            }
+        }
+        self.logs.clear();
+        self.unacknowledged.clear();
+        self.delivered.clear();
+        self.trace.push("killed".to_owned());
+        self.core = Orchestrator::new(SimulatorName::new("so").unwrap(), WORKERS, self.random.u64(..));
+        for heard in self.heard.values_mut() {
+            heard.was_killed = true;
+        }
+        if self.connected {
+            self.handle(Event::Broker(BrokerEvent::Connected));
+        }
+        let unrecorded: Vec<DeployRequest> = self.requests.iter().filter(|request| !self.is_recorded(request)).cloned().collect();
+        for request in unrecorded {
+            self.heard.get_mut(request.simulation.as_str()).unwrap().may_be_redelivery = true;
+            self.deliver(deploy_event(request));
+        }
+        self.handle(Event::Pods(PodsEvent::Records(self.records.all())));
+        self.take_list();
+        self.list_arrives();
+    }
+
+    /// It was acknowledged, then: the broker does not send it again.
+    fn is_recorded(&self, request: &DeployRequest) -> bool {
+        let records = self.records.all();
+        let pieces = NewRecord::pieces(&SimulatorName::new("so").unwrap(), request);
+        let is_there = |piece: &NewRecord| records.iter().any(|record| record.name == piece.name);
+        let of_simulation = records.iter().filter(|record| record.simulation == request.simulation);
+        let knows = |text: &String| {
+            let progress = Progress::read(text).unwrap();
+            progress.deploys.contains(&request.id) || progress.earlier_deploys.contains(&request.id)
+        };
+        let is_named = of_simulation.into_iter().any(|record| matches!(&record.content, Content::Progress { text } if knows(text)));
+        let is_gone = self.heard[request.simulation.as_str()].all_ended;
+        is_gone || (pieces.iter().all(is_there) && is_named)
     }
 
     fn ready(&mut self) {
@@ -253,7 +371,10 @@ impl World {
         let model = *self.random.choice(MODELS.iter()).unwrap();
         self.ever_ready.insert((simulation.to_owned(), model.to_owned()));
         let heard = self.heard.entry(simulation.to_owned()).or_default();
-        if !heard.all_ended && heard.asked.contains(model) && !heard.verdicts.contains_key(model) {
+        let pod = self.pods.get(&format!("so-{simulation}-{model}"));
+        let deploy = pod.and_then(|pod| pod["metadata"]["annotations"]["mso.dots/deploy"].as_str());
+        let has_pod = deploy.is_some_and(|deploy| heard.deploys.contains(deploy));
+        if has_pod && !heard.all_ended && !heard.verdicts.contains_key(model) {
             heard.ready.insert(model.to_owned());
         }
         self.deliver(ready_event(simulation, model));
@@ -386,9 +507,15 @@ impl World {
         }
     }
 
-    /// By hand, with or without a last look by the watch.
+    /// By hand, with or without a last look by the watch. Not one whose end was told and may not be recorded yet: were the core killed
+    /// right then, nobody could know how it ended.
     fn pod_vanishes(&mut self) {
         let Some(name) = self.some_pod() else { return };
+        let (pod, phase) = (&self.pods[&name], self.pods[&name]["status"]["phase"].as_str().unwrap());
+        let is_over = self.heard.get(pod["metadata"]["labels"]["simulation_id"].as_str().unwrap()).is_some_and(|heard| heard.all_ended);
+        if ["Succeeded", "Failed"].contains(&phase) && !is_over {
+            return;
+        }
         if self.random.bool() {
             self.remove(&name);
         } else {
@@ -451,12 +578,17 @@ impl World {
     fn all_answer(&mut self) {
         self.list_arrives();
         for _ in 0..10_000 {
-            let is_quiet = self.calls.is_empty() && self.logs.is_empty() && self.watch.is_empty() && self.unacknowledged.is_empty();
+            let is_quiet = self.calls.is_empty()
+                && self.record_calls.is_empty()
+                && self.logs.is_empty()
+                && self.watch.is_empty()
+                && self.unacknowledged.is_empty();
             if is_quiet {
                 return;
             }
             self.execute(false);
             self.answer();
+            self.record(false);
             self.log_is_read();
             self.watch_shows();
             self.acknowledge();
@@ -480,11 +612,13 @@ impl World {
             self.pass(20.0);
         }
         self.holds(self.core.is_idle(), "nothing stays in flight");
+        self.holds(self.delivered.is_empty(), "what was delivered is acknowledged");
         for heard in self.heard.values() {
             self.holds(heard.all_ended || heard.asked.is_empty(), "every simulation comes to its end");
         }
         let left: BTreeSet<&String> = self.pods.keys().collect();
         self.holds(left.iter().all(|name| self.foreign.contains(*name)), "no pod of ours is left over");
+        self.holds(self.records.all().is_empty(), &format!("no record of ours is left over: {:?}", self.records.all()));
         self.holds(self.foreign.iter().all(|name| self.pods.contains_key(name)), "foreign pods are left");
     }
 }

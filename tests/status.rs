@@ -1,5 +1,5 @@
-//! `/livez` and `/readyz` of the whole service, as the kubelet asks them; and those who ask in bad faith. On devkit's ground alone, as a broker
-//! and an API server go away here.
+//! `/livez` and `/readyz` of the whole service, as the kubelet asks them; and those who ask in bad faith. On devkit's ground alone, as a
+//! broker and an API server go away here.
 
 mod support;
 

@@ -13,9 +13,12 @@ use mso::clock::{UnixTime, now};
 use mso::ids::{SimulatorName, TopicSegment};
 use mso::kube::error::Error;
 use mso::orchestrator::Orchestrator;
-use mso::orchestrator::event::{Answer, BadRequest, BrokerEvent, CallOutcome, Command, CrashLog, Event, MessageId, PodCall, PodsEvent};
+use mso::orchestrator::event::{
+    Answer, BadRequest, BrokerEvent, CallOutcome, Command, CrashLog, Event, MessageId, PodCall, PodsEvent, RecordCall, RecordOutcome,
+};
 use serde_json::{Value, json};
 
+use crate::words::records::Records;
 use crate::words::{START, at_qos_1, deploy_event, drain, ended, in_words, now_at, parsed, pod, ready_event, refused, request, with};
 
 const HOUR: f64 = 1.0;
@@ -29,6 +32,8 @@ struct Session {
     calls: Vec<(PodCall, u32)>,
     logs: Vec<CrashLog>,
     messages: Vec<MessageId>,
+    records: Records,
+    record_calls: Vec<(RecordCall, u32)>,
 }
 
 impl Session {
@@ -42,6 +47,8 @@ impl Session {
             calls: Vec::new(),
             logs: Vec::new(),
             messages: Vec::new(),
+            records: Records::default(),
+            record_calls: Vec::new(),
         }
     }
 
@@ -57,6 +64,37 @@ impl Session {
         self.text += &format!("> {words}\n");
         self.core.handle(event, now_at(self.start, self.since));
         self.write_commands();
+        self.record();
+    }
+
+    /// Each call about a record is done at once.
+    fn record(&mut self) {
+        while !self.record_calls.is_empty() {
+            self.recorded();
+        }
+    }
+
+    /// All calls about records are done.
+    fn recorded(&mut self) {
+        self.text += "> the record is kept\n";
+        for (call, attempt) in std::mem::take(&mut self.record_calls) {
+            let result = self.records.carry_out(&call);
+            self.core.handle(Event::Record(RecordOutcome { call, attempt, result }), now_at(self.start, self.since));
+            self.write_commands();
+        }
+    }
+
+    /// kill -9, and a new process among what is there.
+    fn restarted(&mut self, pods: Vec<Value>) {
+        self.text += "> kill -9, and a new process\n";
+        self.core = Orchestrator::new(SimulatorName::new("so").unwrap(), 2, 7);
+        self.calls.clear();
+        self.logs.clear();
+        self.messages.clear();
+        self.record_calls.clear();
+        self.connected();
+        self.handle("the records", Event::Pods(PodsEvent::Records(self.records.all())));
+        self.listed(pods);
     }
 
     fn write_commands(&mut self) {
@@ -66,7 +104,8 @@ impl Session {
                 Command::Call { call, attempt } => self.calls.push((call, attempt)),
                 Command::Publish(message) => self.messages.push(message.id),
                 Command::ReadLog(log) => self.logs.push(log),
-                Command::Acknowledge(_) | Command::Say(..) => {}
+                Command::Record { call, attempt } => self.record_calls.push((call, attempt)),
+                Command::Acknowledge(_) | Command::Say(..) | Command::Halt(_) => {}
             }
         }
     }
@@ -161,6 +200,7 @@ impl Session {
             self.since = self.since.max(at.saturating_duration_since(self.start));
             self.core.handle(Event::Timeout, now_at(self.start, self.since));
             self.write_commands();
+            self.record();
             wakes += 1;
             assert!(wakes < 1000, "a wake-up leads nowhere:\n{}", self.text);
         }
@@ -271,6 +311,97 @@ fn what_came_at_qos_1_is_acknowledged() {
     session.handle("ReadyForProcessing of another/m1, at QoS 1", at_qos_1(ready_event("another", "m1"), 4));
     session.handle("ReadyForProcessing of sim/m1, at QoS 0", ready_event("sim", "m1"));
     session.matches("what_came_at_qos_1");
+}
+
+#[test]
+fn a_new_process_goes_on_where_the_old_one_was_killed() {
+    let mut session = Session::begun();
+    let [m1, m2] = [("m1", "u1"), ("m2", "u2")].map(|(model, uid)| pod(1, "sim", model, uid));
+    session.deploys(1, "sim", &["m1", "m2", "m3"], HOUR);
+    session.created(&m1);
+    session.created(&m2);
+    session.ready("sim", "m1");
+    session.passes(1.0);
+    // Its answer never came: m3 is created by the next process.
+    session.restarted(vec![m1.clone(), ended(m2, 0, "Completed")]);
+    session.created(&pod(1, "sim", "m3", "u3"));
+    session.ready("sim", "m3");
+    session.acknowledged();
+    session.matches("a_new_process_goes_on");
+}
+
+#[test]
+fn a_pod_that_was_deleted_while_nobody_looked_is_not_created_again() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.passes(1.0);
+    session.restarted(vec![]);
+    session.fails("get so-sim-m1", refused(404, "not found"));
+    session.acknowledged();
+    session.acknowledged();
+    session.matches("a_pod_deleted_while_nobody_looked");
+}
+
+#[test]
+fn models_ready_that_was_sent_is_not_sent_again() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.ready("sim", "m1");
+    session.acknowledged();
+    session.restarted(vec![m1.clone()]);
+    session.ready("sim", "m1");
+    session.shows("exit 0", &ended(m1, 0, "Completed"));
+    session.acknowledged();
+    session.acknowledged();
+    session.matches("models_ready_is_not_sent_again");
+}
+
+#[test]
+fn a_simulation_whose_models_ready_may_or_may_not_have_gone_out_fails_openly() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.ready("sim", "m1");
+    session.restarted(vec![m1.clone()]);
+    session.acknowledged();
+    session.answered("stop so-sim-m1", "stopped", Ok(Answer::Pod(Box::new(parsed(m1)))));
+    session.acknowledged();
+    session.matches("models_ready_cut_off");
+}
+
+#[test]
+fn of_a_simulation_that_was_over_only_the_pods_are_cleaned_up() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    let over = ended(m1.clone(), 0, "Completed");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.shows("exit 0", &over);
+    session.acknowledged();
+    session.acknowledged();
+    session.restarted(vec![over.clone()]);
+    session.done("set delete_by of so-sim-m1");
+    let stamped = with(over, "/metadata/labels/delete_by_datetime", json!((START + 3600.0).to_string()));
+    session.shows("stamped", &stamped);
+    session.passes(3601.0);
+    session.done("delete so-sim-m1");
+    session.deleted(&stamped);
+    session.passes(3600.0);
+    session.matches("a_simulation_that_was_over");
+}
+
+#[test]
+fn a_record_that_somebody_else_changed_ends_the_service() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.records.is_changed_by_another_service();
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.passes(1.0);
+    session.matches("a_second_service");
 }
 
 #[test]
@@ -433,6 +564,7 @@ fn a_request_that_comes_again_after_a_quick_end_is_run_again_though_we_are_newly
         session.deploys(1, "sim", &["m1"], HOUR);
         session.created(&pod(1, "sim", "m1", uid));
         session.deleted(&ended(pod(1, "sim", "m1", uid), 0, "Completed"));
+        session.acknowledged();
         session.acknowledged();
     }
     session.matches("a_request_again_after_a_quick_end");

@@ -9,8 +9,9 @@ use ureq::http::Method;
 
 use super::pod::{DEPLOY_ANNOTATION, MODELS_ANNOTATION, NewPod, SIMULATOR_LABEL};
 use crate::config::PodSettings;
-use crate::ids::{PodName, SimulatorName};
-use crate::orchestrator::event::PodCall;
+use crate::ids::{PodName, SimulatorName, Uid};
+use crate::kube::record;
+use crate::orchestrator::event::{PodCall, RecordCall};
 
 /// What people read when a model failed.
 const LOG_LINES: u32 = 30;
@@ -53,16 +54,33 @@ impl Request {
                 let patch = json!({"metadata": {"uid": uid.as_str()}, "spec": {"activeDeadlineSeconds": 1}});
                 Self { method: Method::PATCH, path, body: Some(Body::merge_patch(&patch)) }
             }
-            PodCall::Delete { uid, .. } => {
-                let options = json!({"preconditions": {"uid": uid.as_str()}, "propagationPolicy": "Background"});
-                Self { method: Method::DELETE, path, body: Some(Body::json(&options)) }
+            PodCall::Delete { uid, .. } => Self { method: Method::DELETE, path, body: Some(Body::deletion(uid)) },
+        }
+    }
+
+    pub(super) fn of_record(call: &RecordCall, namespace: &str, simulator: &SimulatorName) -> Self {
+        let path = |name| format!("{}/{name}", config_maps(namespace));
+        match call {
+            RecordCall::Create(record) => {
+                Self { method: Method::POST, path: config_maps(namespace), body: Some(Body::json(&record.manifest(simulator))) }
             }
+            RecordCall::Get(name) => Self { method: Method::GET, path: path(name), body: None },
+            RecordCall::Update { name, version, text } => {
+                Self { method: Method::PATCH, path: path(name), body: Some(Body::merge_patch(&record::update(version, text))) }
+            }
+            RecordCall::Delete { name, uid } => Self { method: Method::DELETE, path: path(name), body: Some(Body::deletion(uid)) },
         }
     }
 
     pub(super) fn log(namespace: &str, pod: &PodName, container: &str) -> Self {
         // No `limitBytes`: it cuts the end off.
         let path = format!("{}/{pod}/log?container={}&tailLines={LOG_LINES}", pods(namespace), percent_encoded(container));
+        Self { method: Method::GET, path, body: None }
+    }
+
+    /// One page of all records of ours.
+    pub(super) fn list_records(namespace: &str, simulator: &SimulatorName, limit: usize, next: &str) -> Self {
+        let path = format!("{}?{}&limit={limit}&continue={}", config_maps(namespace), selector(simulator), percent_encoded(next));
         Self { method: Method::GET, path, body: None }
     }
 
@@ -92,6 +110,11 @@ impl Body {
         Self { content_type: "application/json", bytes: value.to_string().into_bytes() }
     }
 
+    /// Of this very object.
+    fn deletion(uid: &Uid) -> Self {
+        Self::json(&json!({"preconditions": {"uid": uid.as_str()}, "propagationPolicy": "Background"}))
+    }
+
     /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-apply>
     fn merge_patch(value: &Value) -> Self {
         Self { content_type: "application/merge-patch+json", bytes: value.to_string().into_bytes() }
@@ -100,6 +123,10 @@ impl Body {
 
 fn pods(namespace: &str) -> String {
     format!("/api/v1/namespaces/{}/pods", percent_encoded(namespace))
+}
+
+fn config_maps(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{}/configmaps", percent_encoded(namespace))
 }
 
 fn selector(simulator: &SimulatorName) -> String {
@@ -238,7 +265,7 @@ mod tests {
     use super::*;
     use crate::clock::UnixTime;
     use crate::config::PullPolicy;
-    use crate::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId, Uid};
+    use crate::ids::{DeployId, ModelId, SimulationId, SimulatorId};
     use crate::kube::pod::Variable;
     use crate::orchestrator::event::Question;
     use crate::secret::Secret;

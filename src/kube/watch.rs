@@ -23,11 +23,13 @@ pub struct PodList {
     pub server_time: Option<UnixTime>,
 }
 
+/// Of a list of pods or of records.
 #[derive(Debug, Deserialize)]
-pub(super) struct Page {
+#[serde(bound = "T: Deserialize<'de>")]
+pub(super) struct Page<T> {
     pub(super) metadata: PageMetadata,
     #[serde(deserialize_with = "or_default")]
-    pub(super) items: Vec<Pod>,
+    pub(super) items: Vec<T>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -175,8 +177,8 @@ mod tests {
 
     #[test]
     fn an_empty_list_may_say_null() {
-        let page: Page = serde_json::from_str(r#"{"kind":"PodList","metadata":{"resourceVersion":"5"},"items":null}"#).unwrap();
+        let page: Page<Pod> = serde_json::from_str(r#"{"kind":"PodList","metadata":{"resourceVersion":"5"},"items":null}"#).unwrap();
         assert!(page.items.is_empty() && page.metadata.r#continue.is_empty());
-        assert!(serde_json::from_str::<Page>("{}").is_err());
+        assert!(serde_json::from_str::<Page<Pod>>("{}").is_err());
     }
 }

@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 use prost::{DecodeError, Message as _};
 
-use crate::ids::{DeployId, ModelId, PodName, Shown, SimulationId, SimulatorId, TopicSegment};
+use crate::ids::{DeployId, ModelId, PodName, Shown, SimulationId, SimulatorId, TopicSegment, short_hash};
 use crate::kube::pod::Variable;
 use crate::orchestrator::event::{BadRequest, Body, DeployRequest, ModelConfiguration};
 use crate::proto;
@@ -125,9 +125,7 @@ fn checked(simulation: &TopicSegment, message: proto::DeployModels) -> Result<De
 
 /// Over the request as we understood it, encoded again: fields unknown to us, and the order of fields, do not count.
 fn deploy_id(message: &proto::DeployModels) -> DeployId {
-    let digest = ring::digest::digest(&ring::digest::SHA256, &message.encode_to_vec());
-    let hex: String = digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    DeployId::new(&hex).expect("eight bytes are 16 hex digits")
+    DeployId::new(&short_hash(&message.encode_to_vec())).expect("eight bytes are 16 hex digits")
 }
 
 fn keep_logs_hours(hours: f64) -> Result<f64, String> {

@@ -6,21 +6,22 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-use super::Orchestrator;
 use super::deadline::Deadline;
 use super::event::{Answer, BadRequest, Body, DeployRequest, PodCall, Question};
+use super::held::Arrival;
 use super::pod_state::{NO_EXIT_CODE, Verdict};
 use super::refusal::{Refusal, Remedy, refusal};
 use super::simulation::{Creation, Model, Simulation};
+use super::{Orchestrator, Tell};
 use crate::clock::Now;
-use crate::ids::{ModelId, PodName, Shown, SimulationId, TopicSegment};
+use crate::ids::{DeployId, ModelId, PodName, Shown, SimulationId, TopicSegment};
 use crate::kube::error::Error;
 use crate::kube::pod::{NewPod, Pod};
 
 /// Of all simulations that run; upstream aims at 400 in one.
 const MAX_MODELS: usize = 100_000;
 /// Of what requests hold, of all simulations that run. 10 000 models as planned for are 6 MB. The memory limit in k8s/ goes with it.
-const MAX_BYTES: usize = 64 * 1024 * 1024;
+pub(super) const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// A persistent session delivers again what was not acknowledged, right after it is resumed.
 const REDELIVERY: Duration = Duration::from_secs(10);
 /// An old pod has its grace, 30 s by default, and then the kubelet some time to say that it is gone.
@@ -37,9 +38,9 @@ const MODELS_NAMED: usize = 50;
 
 impl Orchestrator {
     /// A good request: for a new run, or for more models of one that runs.
-    pub(super) fn deploy(&mut self, request: DeployRequest, now: Now) {
+    pub(super) fn deploy(&mut self, request: DeployRequest, came: Arrival, now: Now) {
         let id = request.simulation.clone();
-        if self.is_redelivery(&request, now.instant) {
+        if self.is_redelivery(&request, came) {
             return self.say(
                 Level::Warn,
                 format!("DeployModels for simulation {id}, which has ended, came again after a reconnect: not run again."),
@@ -57,12 +58,39 @@ impl Orchestrator {
             return;
         }
         if is_new {
+            // Of its last run, at the latest now, nothing is waited for any more.
+            self.deadlines.cancel(&Deadline::RequestIsLost(id.clone()));
             self.runs += 1;
             self.simulations.insert(id.clone(), Simulation::new(self.runs, request.keep_logs_hours));
             self.replace_pods_of_ended_run(&id);
         }
+        let is_accepted_before = self.simulations.get(&id).is_some_and(|simulation| simulation.deploys.contains(&request.id));
+        if !is_accepted_before {
+            self.record_request(&request, now);
+        }
         self.add_models(request, now);
+        self.fail_behind_unrecorded(&id);
         self.touched.insert(id);
+    }
+
+    /// Pods are made of what a restart would find.
+    pub(super) fn create_what_is_recorded(&mut self, id: &SimulationId, now: Now) {
+        let Some(simulation) = self.simulations.get(id) else { return };
+        let is_recorded = |deploy: &&DeployId| self.is_request_recorded(id, deploy);
+        let recorded: Vec<DeployId> = simulation.unrecorded.iter().filter(is_recorded).cloned().collect();
+        if recorded.is_empty() {
+            return;
+        }
+        let is_due = |model: &&Model| model.creation == Creation::WaitsForRecord && recorded.contains(&model.pod.deploy);
+        let mut due: Vec<(usize, ModelId)> =
+            simulation.models.values().filter(is_due).map(|model| (model.number, model.pod.model.clone())).collect();
+        due.sort();
+        if let Some(simulation) = self.simulations.get_mut(id) {
+            simulation.unrecorded.retain(|deploy| !recorded.contains(deploy));
+        }
+        for (_, model) in due {
+            self.begin_create(id, &model, now);
+        }
     }
 
     /// Together with what runs it would be more than we hold.
@@ -92,16 +120,16 @@ impl Orchestrator {
         self.publish(simulation.clone(), Body::AllModelsHaveTerminated);
     }
 
-    fn is_redelivery(&self, request: &DeployRequest, now: Instant) -> bool {
+    fn is_redelivery(&self, request: &DeployRequest, came: Arrival) -> bool {
         let Some(ended) = self.ended.get(&request.simulation).filter(|ended| ended.deploys.contains(&request.id)) else { return false };
-        match self.broker.connected_at {
+        match came.connected_at {
             // A resumed session delivers again before it answers our subscription (seen with mosquitto).
             None => true,
-            Some(at) => ended.at < at && now.saturating_duration_since(at) < REDELIVERY,
+            Some(at) => ended.at.is_none_or(|ended_at| ended_at < at) && came.at.saturating_duration_since(at) < REDELIVERY,
         }
     }
 
-    fn add_models(&mut self, request: DeployRequest, now: Now) {
+    pub(super) fn add_models(&mut self, request: DeployRequest, now: Now) {
         let DeployRequest { id: deploy, simulator, simulation: id, models: configurations, keep_logs_hours: _ } = request;
         let Some(simulation) = self.simulations.get_mut(&id) else { return };
         let (mut added, mut unchanged, mut changed) = (Vec::new(), 0, Vec::new());
@@ -119,21 +147,26 @@ impl Orchestrator {
                 image: configuration.image,
                 variables: configuration.variables,
             };
+            let number = simulation.models.len();
             match simulation.models.entry(pod.model.clone()) {
                 Entry::Occupied(model) if model.get().has_configuration_of(&pod) => unchanged += 1,
                 Entry::Occupied(model) => changed.push(model.key().clone()),
                 Entry::Vacant(place) => {
                     added.push(pod.model.clone());
                     simulation.bytes += bytes;
-                    place.insert(Model::new(Arc::new(pod), now.instant));
+                    place.insert(Model::new(Arc::new(pod), number, now.instant));
                 }
             }
         }
-        simulation.deploys.insert(deploy);
-        if !added.is_empty() {
+        if !simulation.deploys.contains(&deploy) {
+            simulation.deploys.push(deploy.clone());
+            simulation.unrecorded.push(deploy);
+        }
+        // What is adopted is said in its own words.
+        if !added.is_empty() && self.api.lists > 0 {
             self.say(Level::Info, format!("Adding models {} for simulation {id} to inventory", named(&added)));
         }
-        if unchanged > 0 {
+        if unchanged > 0 && self.api.lists > 0 {
             self.say(
                 Level::Info,
                 format!("DeployModels for simulation {id}, which runs, came again: {unchanged} of its models are unchanged."),
@@ -147,16 +180,17 @@ impl Orchestrator {
             if self.readies.remove(&(id.clone(), model.clone())) {
                 self.on_ready(id.clone(), model.clone(), now);
             }
-            self.begin_create(&id, &model, now);
         }
     }
 
     fn begin_create(&mut self, id: &SimulationId, model_id: &ModelId, now: Now) {
-        let Some(model) = self.model(id, model_id) else { return };
-        if self.pods.get(&model.pod.name).is_some_and(|known| known.replaced && !known.gone) {
+        let Some(model) = self.model_mut(id, model_id) else { return };
+        model.creation = Creation::Due;
+        let pod = model.pod.clone();
+        if self.pods.get(&pod.name).is_some_and(|known| known.replaced && !known.gone) {
             self.wait_for_name(id, model_id, NAME_IS_FREE_AFTER, now);
         } else {
-            self.calls.push(PodCall::Create(model.pod.clone()), 0);
+            self.calls.push(PodCall::Create(pod), 0);
         }
     }
 
@@ -282,18 +316,25 @@ impl Orchestrator {
                     }
                     self.ask(&pod);
                 }
-                Creation::Refused(verdict) if !can_ask => self.conclude(&pod.simulation, &pod.model, verdict),
+                // Nobody knows how long it stays away: the record cannot be waited for.
+                Creation::Refused(verdict) if !can_ask => self.conclude(&pod.simulation, &pod.model, verdict, Tell::Now),
                 Creation::Due | Creation::NameTaken | Creation::WaitsForName if !can_ask => {
-                    self.conclude(&pod.simulation, &pod.model, verdict(refusal));
+                    self.conclude(&pod.simulation, &pod.model, verdict(refusal), Tell::Now);
                 }
                 // Their own questions are under way, and have a limit of their own.
-                Creation::Due | Creation::NameTaken | Creation::WaitsForName | Creation::Refused(_) | Creation::Done => {}
+                Creation::Due
+                | Creation::NameTaken
+                | Creation::WaitsForName
+                | Creation::WaitsForRecord
+                | Creation::Refused(_)
+                | Creation::Lost
+                | Creation::Done => {}
             }
         }
     }
 
     /// Who has the name of a pod that could not be created?
-    fn ask(&mut self, pod: &NewPod) {
+    pub(super) fn ask(&mut self, pod: &NewPod) {
         let question = Question { name: pod.name.clone(), simulation: pod.simulation.clone(), model: pod.model.clone(), uid: None };
         self.calls.push(PodCall::Get(question), 0);
     }
@@ -323,22 +364,24 @@ impl Orchestrator {
         match (uid, creation) {
             (Some(uid), _) if error.is_not_found() => {
                 self.on_gone(&name, &uid);
-                let verdict = Verdict::failed_without_code("PodDeleted", "the pod was deleted, and not by this service");
-                self.conclude(&id, &model_id, verdict);
+                self.conclude(&id, &model_id, deleted_by_others(), Tell::WhenRecorded);
             }
-            (None, Creation::Refused(verdict)) if error.is_not_found() || is_refused => self.conclude(&id, &model_id, verdict),
+            (None, Creation::Refused(verdict)) if error.is_not_found() || is_refused => {
+                self.conclude(&id, &model_id, verdict, Tell::WhenRecorded)
+            }
             (None, Creation::NameTaken) if error.is_not_found() => {
                 self.wait_for_name(&id, &model_id, Duration::ZERO, now);
             }
             // It was answered otherwise since.
-            (None, Creation::Due | Creation::WaitsForName | Creation::Done) => {}
+            (None, Creation::Lost) if error.is_not_found() => self.conclude(&id, &model_id, deleted_by_others(), Tell::WhenRecorded),
+            (None, Creation::WaitsForRecord | Creation::Due | Creation::WaitsForName | Creation::Done) => {}
             (uid, _) if is_refused && attempt >= QUESTION_ATTEMPTS => {
                 let (reason, state) = match uid {
                     Some(_) => ("PodDeleted", "does not show any more"),
                     None => ("NameConflict", "is there already"),
                 };
                 let message = format!("a pod named {name} {state}, and cannot be read: {error}");
-                self.conclude(&id, &model_id, Verdict::failed_without_code(reason, &message));
+                self.conclude(&id, &model_id, Verdict::failed_without_code(reason, &message), Tell::WhenRecorded);
             }
             _ if is_refused && attempt == 0 => {
                 self.say(Level::Error, format!("Pod {name} of model {id}/{model_id} cannot be read: {error}. Trying again."));
@@ -354,7 +397,7 @@ impl Orchestrator {
         if let Some(ours) = &model.uid {
             if ours.as_str() != pod.metadata.uid {
                 let message = format!("the pod was {ours}, and now one with uid {} has its name", pod.metadata.uid);
-                self.conclude(id, model_id, Verdict::failed_without_code("PodReplaced", &message));
+                self.conclude(id, model_id, Verdict::failed_without_code("PodReplaced", &message), Tell::WhenRecorded);
             }
             return;
         }
@@ -368,7 +411,9 @@ impl Orchestrator {
             None => is_replaced && now.instant.saturating_duration_since(model.asked_at) < REPLACED_LIMIT,
         };
         match model.creation.clone() {
-            Creation::Refused(verdict) => self.conclude(id, model_id, verdict),
+            Creation::Refused(verdict) => self.conclude(id, model_id, verdict, Tell::WhenRecorded),
+            Creation::Lost => self.conclude(id, model_id, deleted_by_others(), Tell::WhenRecorded),
+            Creation::WaitsForRecord => {}
             Creation::Due | Creation::NameTaken | Creation::WaitsForName | Creation::Done if is_patient => {
                 self.wait_for_name(id, model_id, TERMINATING_POLL, now);
             }
@@ -378,7 +423,7 @@ impl Orchestrator {
                 let whose = |label: &Option<String>| label.clone().unwrap_or_default();
                 let (model, simulation) = (whose(&labels.model_id), whose(&labels.simulation_id));
                 let message = format!("a pod named {name} is {state}, for model {model:?} of simulation {simulation:?}");
-                self.conclude(id, model_id, Verdict::failed_without_code("NameConflict", &message));
+                self.conclude(id, model_id, Verdict::failed_without_code("NameConflict", &message), Tell::WhenRecorded);
             }
         }
     }
@@ -403,8 +448,12 @@ impl Orchestrator {
     }
 }
 
-fn verdict(refusal: &Refusal) -> Verdict {
+pub(super) fn verdict(refusal: &Refusal) -> Verdict {
     Verdict::failed_without_code(&refusal.reason.to_string(), &refusal.message)
+}
+
+pub(super) fn deleted_by_others() -> Verdict {
+    Verdict::failed_without_code("PodDeleted", "the pod was deleted, and not by this service")
 }
 
 fn named(models: &[ModelId]) -> String {

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use crate::clock::UnixTime;
-use crate::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId, TopicSegment, Uid};
+use crate::ids::{DeployId, ModelId, PodName, RecordName, SimulationId, SimulatorId, TopicSegment, Uid};
 use crate::kube::error::Error;
 use crate::kube::pod::{NewPod, Pod, Variable};
+use crate::kube::record::{NewRecord, Record};
 
 #[derive(Clone, Debug)]
 pub enum Event {
     Broker(BrokerEvent),
     Pods(PodsEvent),
     Call(CallOutcome),
+    Record(RecordOutcome),
     LogRead {
         log: CrashLog,
         result: Result<String, Error>,
@@ -54,6 +56,10 @@ pub struct Delivery {
 
 #[derive(Clone, Debug)]
 pub enum PodsEvent {
+    /// All records of ours, before the first list of pods.
+    Records(Vec<Record>),
+    /// We may not read ConfigMaps: what there is to know stands on the pods.
+    RecordsForbidden(Error),
     /// Every pod of ours at one moment. What the watch showed before is older, what it shows next is newer.
     Listed(Vec<Pod>),
     /// Added or modified.
@@ -76,6 +82,20 @@ pub struct CallOutcome {
     pub result: Result<Answer, Error>,
 }
 
+/// What a call about a record came to.
+#[derive(Clone, Debug)]
+pub struct RecordOutcome {
+    pub call: RecordCall,
+    pub attempt: u32,
+    pub result: Result<RecordAnswer, Error>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RecordAnswer {
+    Record(Box<Record>),
+    Done,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     Pod(Box<Pod>),
@@ -92,9 +112,16 @@ pub enum Command {
         call: PodCall,
         attempt: u32,
     },
+    /// Apart from the calls about pods, which it must not wait behind.
+    Record {
+        call: RecordCall,
+        attempt: u32,
+    },
     /// Apart from the other calls: a long log would hold up a create.
     ReadLog(CrashLog),
     Say(log::Level, String),
+    /// Going on would do damage: say why, and end with a code that is not 0.
+    Halt(String),
 }
 
 /// The log of a model that failed, to be read and said.
@@ -141,6 +168,24 @@ pub enum PodCall {
     },
     Delete {
         name: PodName,
+        uid: Uid,
+    },
+}
+
+/// One call about a ConfigMap of ours.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RecordCall {
+    Create(Arc<NewRecord>),
+    /// Somebody has the name: who?
+    Get(RecordName),
+    /// Refused where the version is old.
+    Update {
+        name: RecordName,
+        version: String,
+        text: String,
+    },
+    Delete {
+        name: RecordName,
         uid: Uid,
     },
 }

@@ -35,6 +35,11 @@ impl Verdict {
         Self { success: true, exit_code: 0, reason: reason.to_owned(), message: String::new() }
     }
 
+    /// As an earlier process of ours told it.
+    pub(super) fn recorded(exit_code: i32) -> Self {
+        Self { success: exit_code == 0, exit_code, reason: "Recorded".to_owned(), message: String::new() }
+    }
+
     /// Reason and message, as they stand behind "due to".
     pub fn why(&self) -> String {
         if self.message.is_empty() { self.reason.clone() } else { format!("{}: {}", self.reason, self.message) }

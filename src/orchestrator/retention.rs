@@ -5,16 +5,18 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
+use super::announce::Told;
 use super::deadline::Deadline;
 use super::event::{Answer, Body, PodCall, Question};
 use super::pod_state::{self, Observation};
 use super::refusal::{Remedy, refusal};
 use super::simulation::{Creation, Model, Run, Simulation};
-use super::{DOUBT, Orchestrator};
+use super::{DOUBT, Orchestrator, Tell};
 use crate::clock::{Now, UnixTime};
 use crate::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorName, Uid};
 use crate::kube::error::Error;
 use crate::kube::pod::Pod;
+use crate::kube::record::Progress;
 
 /// A request that comes again so soon after the end of its simulation may be a redelivery.
 const END_REMEMBERED: Duration = Duration::from_secs(10 * 60);
@@ -69,14 +71,14 @@ enum Next {
 /// A simulation whose end was announced.
 pub(super) struct Ended {
     pub run: Run,
-    pub deploys: BTreeSet<DeployId>,
+    pub deploys: Vec<DeployId>,
     earlier_deploys: BTreeSet<DeployId>,
     /// Models whose create was given up. It may work after all.
     given_up: BTreeSet<ModelId>,
     /// The broker has acknowledged the announcement of the end.
     pub told: bool,
-    /// When the end was announced.
-    pub at: Instant,
+    /// When the end was announced; before this process began, where there is none.
+    pub at: Option<Instant>,
     pub delete_by: UnixTime,
 }
 
@@ -84,25 +86,33 @@ impl Orchestrator {
     /// All models have ended, and the broker knows of each.
     pub(super) fn end(&mut self, id: SimulationId, now: Now) {
         self.say(Level::Info, format!("All models for simulation {id} have terminated. Send out AllModelsHaveTerminated."));
-        self.announce(&id, Body::AllModelsHaveTerminated);
+        self.announce(&id, Body::AllModelsHaveTerminated, Told::EndOfAll);
         self.say(Level::Info, format!("Removing simulation {id} from cache."));
         let Some(simulation) = self.simulations.remove(&id) else { return };
         // From the announcement on, not from the container's end: a kubelet may be late to tell, and its clock wrong.
         let delete_by = self.server_time(now).plus_seconds(simulation.keep_logs_hours * 3600.0);
-        let given_up = simulation.models.iter().filter(|(_, model)| model.was_given_up()).map(|(id, _)| id.clone()).collect();
-        let Simulation { run, deploys, earlier_deploys, .. } = simulation;
-        let ended = Ended { run, deploys, earlier_deploys, given_up, told: false, at: now.instant, delete_by };
+        self.remember_end(&id, Ended::of(&simulation, Some(now.instant), delete_by), simulation.progress(), now);
+    }
+
+    pub(super) fn remember_end(&mut self, id: &SimulationId, ended: Ended, progress: Progress, now: Now) {
+        if let Some(kept) = self.records.get_mut(id) {
+            kept.over = Some(progress);
+        }
         self.deadlines.set(now.instant + END_REMEMBERED, Deadline::EndIsForgotten(id.clone()));
-        self.ended.insert(id, ended);
+        self.ended.insert(id.clone(), ended);
     }
 
     pub(super) fn forget_end(&mut self, id: &SimulationId, now: Now) {
-        let is_old = |ended: &Ended| now.instant.saturating_duration_since(ended.at) >= END_REMEMBERED;
+        let is_old = |ended: &Ended| ended.at.is_none_or(|at| now.instant.saturating_duration_since(at) >= END_REMEMBERED);
         if !self.ended.get(id).is_some_and(is_old) {
             return;
         }
+        // By now the watch has nothing more to say of those that are gone.
+        self.pods.retain(|_, known| known.simulation != *id || !known.gone);
         if self.pods.values().any(|known| known.simulation == *id) {
             self.deadlines.set(now.instant + END_REMEMBERED, Deadline::EndIsForgotten(id.clone()));
+        } else if self.records.contains_key(id) {
+            self.delete_record(id, now);
         } else {
             self.ended.remove(id);
         }
@@ -130,6 +140,9 @@ impl Orchestrator {
     }
 
     pub(super) fn on_listed(&mut self, pods: &[Pod], now: Now) {
+        if self.api.lists == 0 {
+            self.adopt_records(now);
+        }
         self.api.lists += 1;
         for pod in pods {
             self.observe(pod, now);
@@ -141,17 +154,16 @@ impl Orchestrator {
         }
         if self.api.lists == 1 {
             self.calls.open();
+            self.begin_with_what_is_listed();
             self.say_what_is_left();
-            let running: Vec<SimulationId> = self.simulations.keys().cloned().collect();
-            for id in running {
-                self.replace_pods_of_ended_run(&id);
-            }
+            self.handle_held_requests = true;
         }
     }
 
     /// Pods of an earlier process of ours, of which nobody told this one.
     fn say_what_is_left(&mut self) {
-        let unknown = |known: &&KnownPod| !self.simulations.contains_key(&known.simulation) && known.delete_by.is_none();
+        let is_known = |id: &SimulationId| self.simulations.contains_key(id) || self.ended.contains_key(id);
+        let unknown = |known: &&KnownPod| !is_known(&known.simulation) && known.delete_by.is_none();
         let left: BTreeSet<SimulationId> = self.pods.values().filter(unknown).map(|known| known.simulation.clone()).collect();
         for id in left {
             let count = self.pods.values().filter(|known| known.simulation == id && known.delete_by.is_none()).count();
@@ -216,7 +228,13 @@ impl Orchestrator {
     fn take_pod(&mut self, name: &PodName, id: &SimulationId, model_id: &ModelId, uid: &Uid) {
         let Some(model) = self.model_mut(id, model_id).filter(|model| model.waits_for_pod()) else { return };
         model.uid = Some(uid.clone());
-        if matches!(model.creation, Creation::NameTaken | Creation::Refused(_) | Creation::WaitsForName) {
+        let is_adopted = matches!(
+            model.creation,
+            Creation::NameTaken | Creation::Refused(_) | Creation::WaitsForName | Creation::WaitsForRecord | Creation::Lost
+        );
+        self.fact(id);
+        let Some(model) = self.model_mut(id, model_id) else { return };
+        if is_adopted {
             model.creation = Creation::Done;
             self.say(Level::Info, format!("Pod {name} of model {id}/{model_id} already exists, adopted (uid {uid})."));
         }
@@ -229,7 +247,7 @@ impl Orchestrator {
                 model.doubt = None;
                 self.deadlines.cancel(&Deadline::DoubtIsOver { simulation: id.clone(), model: model_id.clone(), uid });
             }
-            Observation::Ended(verdict) => self.conclude(id, model_id, verdict),
+            Observation::Ended(verdict) => self.conclude(id, model_id, verdict, Tell::Now),
             Observation::Doubtful(verdict) => {
                 if model.verdict.is_none() && model.doubt.replace(verdict).is_none() {
                     let deadline = Deadline::DoubtIsOver { simulation: id.clone(), model: model_id.clone(), uid };
@@ -267,7 +285,7 @@ impl Orchestrator {
         match pod_state::observe(pod, image.as_deref()) {
             Observation::Ended(verdict) if image.is_some() => {
                 self.on_vanished(&seen.name);
-                self.conclude(&seen.simulation, &seen.model, verdict);
+                self.conclude(&seen.simulation, &seen.model, verdict, Tell::WhenRecorded);
             }
             Observation::Ended(_) | Observation::Alive | Observation::Doubtful(_) => self.on_missing(&seen.name),
         }
@@ -339,7 +357,7 @@ impl Orchestrator {
     }
 
     fn next_for(&self, known: &KnownPod, server_time: UnixTime) -> Next {
-        let is_told = self.ended.get(&known.simulation).is_none_or(|ended| ended.told);
+        let is_told = self.ended.get(&known.simulation).is_none_or(|ended| ended.told) && self.is_all_recorded(&known.simulation);
         if known.gone {
             Next::Nothing
         } else if known.replaced || (self.is_of_model_given_up(known) && !known.bound) {
@@ -400,6 +418,22 @@ impl Orchestrator {
         if let Some(known) = self.pods.get_mut(call.pod()).filter(|known| call.uid() == Some(&known.uid)) {
             known.forget_asking(call);
             self.touched_pods.insert(call.pod().clone());
+        }
+    }
+}
+
+impl Ended {
+    /// Without a time it ended before this process began, and the broker knows.
+    pub(super) fn of(simulation: &Simulation, at: Option<Instant>, delete_by: UnixTime) -> Self {
+        let given_up = simulation.models.iter().filter(|(_, model)| model.was_given_up()).map(|(id, _)| id.clone()).collect();
+        Self {
+            run: simulation.run,
+            deploys: simulation.deploys.clone(),
+            earlier_deploys: simulation.earlier_deploys.clone(),
+            given_up,
+            told: at.is_none(),
+            at,
+            delete_by,
         }
     }
 }

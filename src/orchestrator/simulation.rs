@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::pod_state::Verdict;
+use super::record::Revision;
 use crate::ids::{DeployId, ModelId, Uid};
 use crate::kube::pod::NewPod;
+use crate::kube::record::ModelsReady;
 
 /// Counts the runs of this process: a simulation id may come again.
 pub(super) type Run = u64;
@@ -14,8 +16,10 @@ pub(super) type Run = u64;
 pub(super) struct Simulation {
     pub run: Run,
     pub keep_logs_hours: f64,
-    /// The requests that it came with, the first one first in time but not in order.
-    pub deploys: BTreeSet<DeployId>,
+    /// The requests that it came with, in order: models are numbered through them.
+    pub deploys: Vec<DeployId>,
+    /// Those of which no pod is made until a restart would find them.
+    pub unrecorded: Vec<DeployId>,
     /// The requests of runs before this one: a create of theirs may still work.
     pub earlier_deploys: BTreeSet<DeployId>,
     pub models: BTreeMap<ModelId, Model>,
@@ -24,13 +28,21 @@ pub(super) struct Simulation {
     pub ready: usize,
     pub ended: usize,
     pub failed: usize,
-    pub models_ready_sent: bool,
+    pub models_ready: ModelsReady,
+    /// With it the record says that `ModelsReady` is being sent.
+    pub models_ready_revision: Revision,
+    /// Never again, also where an earlier process only may have.
+    pub models_ready_published: bool,
+    /// Models that have ended, which is told when the record holds it.
+    pub untold: BTreeMap<ModelId, Revision>,
     /// `ModelHasTerminated` that the broker has not acknowledged: the end of all waits for them.
     pub unacknowledged: usize,
 }
 
 pub(super) struct Model {
     pub pod: Arc<NewPod>,
+    /// In its simulation, through the requests in order.
+    pub number: usize,
     /// When it was asked for: what stands in the way of its create has its time from then.
     pub asked_at: Instant,
     pub creation: Creation,
@@ -40,6 +52,10 @@ pub(super) struct Model {
     /// The pod that runs it, once one is known.
     pub uid: Option<Uid>,
     pub verdict: Option<Verdict>,
+    /// We gave it up while its pod ran.
+    pub ended_by_us: bool,
+    /// The broker has the verdict.
+    pub told: bool,
     /// A verdict that is believed when it stays so until then.
     pub doubt: Option<Verdict>,
 }
@@ -47,6 +63,8 @@ pub(super) struct Model {
 /// How far the create of a model's pod is. It says what an answer to the question who has the name means.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Creation {
+    /// Its request is not recorded yet.
+    WaitsForRecord,
     /// To be made, under way, or to be made again.
     Due,
     /// An old pod has the name and goes.
@@ -55,6 +73,8 @@ pub(super) enum Creation {
     NameTaken,
     /// It was refused for good, unless an earlier try made it after all: asking.
     Refused(Verdict),
+    /// It was made before this process began, and the cluster does not show it: asking.
+    Lost,
     Done,
 }
 
@@ -63,21 +83,30 @@ impl Simulation {
         Self {
             run,
             keep_logs_hours,
-            deploys: BTreeSet::new(),
+            deploys: Vec::new(),
+            unrecorded: Vec::new(),
             earlier_deploys: BTreeSet::new(),
             models: BTreeMap::new(),
             bytes: 0,
             ready: 0,
             ended: 0,
             failed: 0,
-            models_ready_sent: false,
+            models_ready: ModelsReady::No,
+            models_ready_revision: 0,
+            models_ready_published: false,
+            untold: BTreeMap::new(),
             unacknowledged: 0,
         }
     }
 
     /// Every model has announced itself, none has failed, and nobody was told yet.
     pub(super) fn models_ready_is_due(&self) -> bool {
-        self.ready == self.models.len() && self.failed == 0 && !self.models_ready_sent
+        self.ready == self.models.len() && self.failed == 0 && !self.models_ready_published
+    }
+
+    /// The broker has all that was to be told, and nothing waits to be told.
+    pub(super) fn is_all_told(&self) -> bool {
+        self.unacknowledged == 0 && self.untold.is_empty() && !self.models_ready_is_due()
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -92,6 +121,12 @@ impl Simulation {
         true
     }
 
+    pub(super) fn set_told(&mut self, id: &ModelId) {
+        if let Some(model) = self.models.get_mut(id) {
+            model.told = true;
+        }
+    }
+
     /// True the first time: a verdict never changes.
     pub(super) fn set_verdict(&mut self, id: &ModelId, verdict: &Verdict) -> bool {
         let Some(model) = self.models.get_mut(id).filter(|model| model.verdict.is_none()) else { return false };
@@ -103,8 +138,25 @@ impl Simulation {
 }
 
 impl Model {
-    pub(super) fn new(pod: Arc<NewPod>, asked_at: Instant) -> Self {
-        Self { pod, asked_at, creation: Creation::Due, lists_before: 0, ready: false, uid: None, verdict: None, doubt: None }
+    pub(super) fn new(pod: Arc<NewPod>, number: usize, asked_at: Instant) -> Self {
+        Self {
+            pod,
+            number,
+            asked_at,
+            creation: Creation::WaitsForRecord,
+            lists_before: 0,
+            ready: false,
+            uid: None,
+            verdict: None,
+            ended_by_us: false,
+            told: false,
+            doubt: None,
+        }
+    }
+
+    /// Once it had one, a pod that is missing was deleted.
+    pub(super) fn has_or_had_pod(&self) -> bool {
+        self.uid.is_some() || matches!(self.creation, Creation::Done | Creation::Lost)
     }
 
     /// It has no pod, and may yet get one.
@@ -112,9 +164,9 @@ impl Model {
         self.uid.is_none() && self.verdict.is_none()
     }
 
-    /// It has ended without ever having had a pod.
+    /// It has ended, and not by itself: a pod of it that runs, or appears, is stopped.
     pub(super) fn was_given_up(&self) -> bool {
-        self.uid.is_none() && self.verdict.is_some()
+        self.verdict.is_some() && (self.uid.is_none() || self.ended_by_us)
     }
 
     /// The same image, variables and pod, whatever request they came with.

@@ -10,4 +10,5 @@ mod faults;
 mod other_pods;
 mod outages;
 mod requests;
+mod restarts;
 mod simulations;

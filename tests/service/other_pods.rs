@@ -83,13 +83,15 @@ fn a_signal_ends_the_service_and_a_restart_leaves_the_pods_running() {
         mso.stops_in_time_on(signal);
 
         let mso = stage.start_mso();
-        mso.line(EARLIER_RUN);
+        mso.line("goes on: of its 2 models 2 have said ready");
         stage.run_one_more();
         assert_eq!(stage.namespace.pod_uids(), pods);
         for (name, _) in &pods {
             assert_eq!(stage.namespace.pod(name).unwrap()["status"]["phase"], "Running");
         }
         assert_eq!(simulation.heard(), ["ModelsReady"]);
+        simulation.end_models(&["model-0", "model-1"]);
+        simulation.hear("AllModelsHaveTerminated");
     }
 }
 

@@ -2,14 +2,17 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
 
+pub mod records;
+
 use std::time::{Duration, Instant};
 
 use mso::clock::{Now, UnixTime};
-use mso::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId, TopicSegment};
+use mso::ids::{DeployId, ModelId, PodName, RecordName, SimulationId, SimulatorId, TopicSegment};
 use mso::kube::error::{Details, Error, Status};
 use mso::kube::pod::{Pod, Variable};
+use mso::kube::record::{Content, NewRecord, Progress};
 use mso::orchestrator::Orchestrator;
-use mso::orchestrator::event::{Body, BrokerEvent, Command, Delivery, DeployRequest, Event, ModelConfiguration, PodCall};
+use mso::orchestrator::event::{Body, BrokerEvent, Command, Delivery, DeployRequest, Event, ModelConfiguration, PodCall, RecordCall};
 use mso::secret::Secret;
 use serde_json::{Value, json};
 
@@ -116,9 +119,52 @@ pub fn in_words(command: &Command) -> String {
                 PodCall::Delete { name, uid } => format!("call delete {name} ({uid}){again}"),
             }
         }
+        Command::Halt(why) => format!("end at once: {why}"),
+        Command::Record { call, attempt } => {
+            let again = if *attempt > 0 { format!(" (try {})", attempt + 1) } else { String::new() };
+            match call {
+                RecordCall::Create(record) => format!("record create {}{again}", content_in_words(record)),
+                RecordCall::Update { text, .. } => format!("record update progress{}{again}", progress_in_words(text)),
+                RecordCall::Get(name) => format!("record get {}{again}", record_name_in_words(name)),
+                RecordCall::Delete { name, uid } => format!("record delete {} ({uid}){again}", record_name_in_words(name)),
+            }
+        }
         Command::ReadLog(log) => {
             let again = if log.attempt > 0 { format!(" (try {})", log.attempt + 1) } else { String::new() };
             format!("read log of {}, container {}{again}", log.pod, log.container)
         }
     }
+}
+
+fn content_in_words(record: &NewRecord) -> String {
+    match &record.content {
+        Content::Piece { .. } => record_name_in_words(&record.name),
+        Content::Progress { text } => format!("progress{}", progress_in_words(text)),
+    }
+}
+
+/// Hashes say nothing to a reader.
+fn record_name_in_words(name: &RecordName) -> String {
+    let parts: Vec<&str> = name.as_str().split('-').collect();
+    match parts[..] {
+        [_, _, deploy, index, _, count] => format!("request {} piece {index} of {count}", u64::from_str_radix(deploy, 16).unwrap()),
+        _ => "progress".to_owned(),
+    }
+}
+
+fn progress_in_words(text: &str) -> String {
+    let progress = Progress::read(text).unwrap();
+    let mut words = String::new();
+    let mut add = |name: &str, value: String| {
+        if value != "{}" && value != "No" && value != "None" {
+            words += &format!(", {name} {value}");
+        }
+    };
+    add("created", format!("{:?}", progress.created));
+    add("ready", format!("{:?}", progress.ready));
+    add("ended", format!("{:?}", progress.ended));
+    add("told", format!("{:?}", progress.told));
+    add("ModelsReady", format!("{:?}", progress.models_ready));
+    add("over", progress.over_at.map_or("None".to_owned(), |at| format!("{:.0} s after the start", at.0 - START)));
+    words
 }

@@ -1,0 +1,396 @@
+//! The record of a simulation: ConfigMaps of ours, their names and the text in them. When they are written, and what follows from them, is
+//! decided elsewhere.
+//!
+//! A request is immutable and in pieces, as an object of the API has at most 1 MiB; the progress of a run is one small object. Both are
+//! JSON in `data`, for people to read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Value, json};
+
+use super::error::Error;
+use super::pod::{DEPLOY_ANNOTATION, SIMULATOR_LABEL, Variable, or_default};
+use crate::clock::UnixTime;
+use crate::ids::{DeployId, InvalidId, ModelId, PodName, RecordName, SimulationId, SimulatorId, SimulatorName, Uid};
+use crate::orchestrator::event::{DeployRequest, ModelConfiguration};
+use crate::secret::Secret;
+
+/// What another version of this service writes, this one leaves alone.
+const FORMAT: &str = "1";
+const FORMAT_ANNOTATION: &str = "mso.dots/format";
+const SIMULATION_LABEL: &str = "simulation_id";
+
+/// The key in `data`.
+const REQUEST: &str = "request";
+const PROGRESS: &str = "progress";
+
+/// An object has at most 1 MiB, with its metadata.
+const PIECE_BYTES_MAX: usize = 900_000;
+
+/// A ConfigMap to create.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewRecord {
+    pub name: RecordName,
+    pub simulation: SimulationId,
+    pub content: Content,
+}
+
+/// With what stands in a model's variables.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// A part of a request's text, never changed.
+    Piece {
+        deploy: DeployId,
+        text: Secret,
+    },
+    Progress {
+        text: String,
+    },
+}
+
+/// A ConfigMap of ours as the cluster has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    pub name: RecordName,
+    pub uid: Uid,
+    /// Opaque. A change names it, and is refused where it is old.
+    pub version: String,
+    pub simulation: SimulationId,
+    pub content: Content,
+}
+
+impl NewRecord {
+    /// All pieces of a request, in order.
+    pub fn pieces(simulator: &SimulatorName, request: &DeployRequest) -> Vec<Self> {
+        let text = request_text(request);
+        let parts = split(&text);
+        let count = parts.len();
+        let piece = |(index, part): (usize, &str)| Self {
+            name: RecordName::of_piece(simulator, &request.simulation, &request.id, index, count),
+            simulation: request.simulation.clone(),
+            content: Content::Piece { deploy: request.id.clone(), text: Secret::new(part) },
+        };
+        parts.into_iter().enumerate().map(piece).collect()
+    }
+
+    pub(super) fn manifest(&self, simulator: &SimulatorName) -> Value {
+        let (key, text, deploy) = match &self.content {
+            Content::Piece { deploy, text } => (REQUEST, text.reveal(), Some(deploy)),
+            Content::Progress { text } => (PROGRESS, text.as_str(), None),
+        };
+        let mut annotations = json!({FORMAT_ANNOTATION: FORMAT});
+        if let Some(deploy) = deploy {
+            annotations[DEPLOY_ANNOTATION] = json!(deploy.as_str());
+        }
+        json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": self.name.as_str(),
+                "labels": {SIMULATOR_LABEL: simulator.as_str(), SIMULATION_LABEL: self.simulation.as_str()},
+                "annotations": annotations,
+            },
+            "immutable": deploy.is_some(),
+            "data": {key: text},
+        })
+    }
+}
+
+/// The merge patch that puts a progress in the place of the one with this version.
+pub(super) fn update(version: &str, text: &str) -> Value {
+    json!({"metadata": {"resourceVersion": version}, "data": {PROGRESS: text}})
+}
+
+/// The part of a ConfigMap that we read.
+#[derive(Debug, Deserialize)]
+pub(super) struct ConfigMap {
+    metadata: Metadata,
+    #[serde(default, deserialize_with = "or_default")]
+    data: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: String,
+    uid: String,
+    resource_version: String,
+    #[serde(default, deserialize_with = "or_default")]
+    labels: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "or_default")]
+    annotations: BTreeMap<String, String>,
+}
+
+impl ConfigMap {
+    pub(super) fn name(&self) -> &str {
+        &self.metadata.name
+    }
+
+    /// # Errors
+    /// Why it is no record that this version of ours can use.
+    pub(super) fn into_record(mut self, simulator: &SimulatorName) -> Result<Record, String> {
+        let Metadata { name, uid, resource_version, labels, annotations } = self.metadata;
+        if labels.get(SIMULATOR_LABEL).map(String::as_str) != Some(simulator.as_str()) {
+            return Err("it is not ours".to_owned());
+        }
+        match annotations.get(FORMAT_ANNOTATION).map(String::as_str) {
+            Some(FORMAT) => {}
+            Some(other) => return Err(format!("its format is {other:?}, and this version of the service reads {FORMAT:?}")),
+            None => return Err("it has no format".to_owned()),
+        }
+        let id = |error: InvalidId| error.to_string();
+        let simulation = SimulationId::new(labels.get(SIMULATION_LABEL).ok_or("it names no simulation")?).map_err(id)?;
+        let content = match (self.data.remove(REQUEST), self.data.remove(PROGRESS)) {
+            (Some(text), None) => {
+                let deploy = annotations.get(DEPLOY_ANNOTATION).ok_or("it names no request")?;
+                Content::Piece { deploy: DeployId::new(deploy).map_err(id)?, text: Secret::new(text) }
+            }
+            (None, Some(text)) => Content::Progress { text },
+            _ => return Err("it has neither a request nor a progress".to_owned()),
+        };
+        Ok(Record {
+            name: RecordName::new(&name).map_err(id)?,
+            uid: Uid::new(&uid).map_err(id)?,
+            version: resource_version,
+            simulation,
+            content,
+        })
+    }
+
+    /// # Errors
+    /// It is somebody else's, or of another version of ours.
+    pub(super) fn expected(self, simulator: &SimulatorName) -> Result<Record, Error> {
+        let name = self.name().to_owned();
+        self.into_record(simulator).map_err(|problem| Error::Unreadable(format!("ConfigMap {name}: {problem}")))
+    }
+}
+
+/// Facts of a run that neither its requests nor its pods tell. Models are numbered through its requests, in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    pub deploys: Vec<DeployId>,
+    /// Of runs before this one: a create of theirs may still work.
+    pub earlier_deploys: Vec<DeployId>,
+    /// Whose pod was made.
+    pub created: Bits,
+    pub ready: Bits,
+    /// Exit codes of those that have ended; 0 is a success.
+    pub ended: BTreeMap<usize, i32>,
+    /// Whose end the broker has.
+    pub told: Bits,
+    pub models_ready: ModelsReady,
+    /// When the announcement that all have ended was with the broker, in the API server's time.
+    pub over_at: Option<UnixTime>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelsReady {
+    #[default]
+    No,
+    /// It may have gone out, and may not.
+    Sending,
+    Sent,
+}
+
+/// As it stands in the cluster.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ProgressText {
+    deploys: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    earlier_deploys: Vec<String>,
+    #[serde(default)]
+    created: Bits,
+    #[serde(default)]
+    ready: Bits,
+    #[serde(default)]
+    ended: Bits,
+    #[serde(default)]
+    failed: Bits,
+    /// Of the failed ones, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    exit_codes: Vec<i32>,
+    #[serde(default)]
+    told: Bits,
+    #[serde(default)]
+    models_ready: ModelsReady,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    over_at: Option<f64>,
+}
+
+impl Progress {
+    pub fn to_text(&self) -> String {
+        let texts = |ids: &[DeployId]| ids.iter().map(ToString::to_string).collect();
+        let failures = self.ended.iter().filter(|(_, code)| **code != 0);
+        let text = ProgressText {
+            deploys: texts(&self.deploys),
+            earlier_deploys: texts(&self.earlier_deploys),
+            created: self.created.clone(),
+            ready: self.ready.clone(),
+            ended: self.ended.keys().copied().collect(),
+            failed: failures.clone().map(|(number, _)| *number).collect(),
+            exit_codes: failures.map(|(_, code)| *code).collect(),
+            told: self.told.clone(),
+            models_ready: self.models_ready,
+            over_at: self.over_at.map(|at| at.0),
+        };
+        serde_json::to_string(&text).expect("its keys are strings and its numbers finite")
+    }
+
+    /// # Errors
+    /// It is damaged.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let text: ProgressText = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let ids = |texts: &[String]| -> Result<Vec<DeployId>, String> {
+            texts.iter().map(|text| DeployId::new(text).map_err(|error| error.to_string())).collect()
+        };
+        let mut ended: BTreeMap<usize, i32> = text.ended.iter().map(|number| (number, 0)).collect();
+        ended.extend(text.failed.iter().zip(text.exit_codes));
+        Ok(Self {
+            deploys: ids(&text.deploys)?,
+            earlier_deploys: ids(&text.earlier_deploys)?,
+            created: text.created,
+            ready: text.ready,
+            ended,
+            told: text.told,
+            models_ready: text.models_ready,
+            over_at: text.over_at.map(UnixTime),
+        })
+    }
+}
+
+/// A set of numbers, in hexadecimal where it is written: the first digit holds 0 to 3, 0 being its highest bit.
+#[derive(Clone, Default, PartialEq)]
+pub struct Bits(Vec<u8>);
+
+impl Bits {
+    pub fn insert(&mut self, number: usize) {
+        let digit = number / 4;
+        if self.0.len() <= digit {
+            self.0.resize(digit + 1, 0);
+        }
+        self.0[digit] |= 8 >> (number % 4);
+    }
+
+    pub fn contains(&self, number: usize) -> bool {
+        self.0.get(number / 4).is_some_and(|digit| digit & (8 >> (number % 4)) != 0)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        (0..self.0.len() * 4).filter(|number| self.contains(*number))
+    }
+}
+
+impl FromIterator<usize> for Bits {
+    fn from_iter<T: IntoIterator<Item = usize>>(numbers: T) -> Self {
+        let mut bits = Self::default();
+        numbers.into_iter().for_each(|number| bits.insert(number));
+        bits
+    }
+}
+
+impl fmt::Display for Bits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|digit| write!(f, "{digit:x}"))
+    }
+}
+
+impl fmt::Debug for Bits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+impl Serialize for Bits {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digit = |char: char| char.to_digit(16).map(|digit| digit as u8).ok_or_else(|| D::Error::custom("no hexadecimal digit"));
+        text.chars().map(digit).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestText {
+    simulator_id: String,
+    keep_logs_hours: f64,
+    models: Vec<ModelText>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ModelText {
+    id: String,
+    image: String,
+    variables: Vec<(String, String)>,
+}
+
+fn request_text(request: &DeployRequest) -> String {
+    let pair = |variable: &Variable| (variable.name.clone(), variable.value.reveal().to_owned());
+    let model = |model: &ModelConfiguration| ModelText {
+        id: model.model.to_string(),
+        image: model.image.clone(),
+        variables: model.variables.iter().map(pair).collect(),
+    };
+    let text = RequestText {
+        simulator_id: request.simulator.to_string(),
+        keep_logs_hours: request.keep_logs_hours,
+        models: request.models.iter().map(model).collect(),
+    };
+    serde_json::to_string(&text).expect("its keys are strings and its numbers finite")
+}
+
+/// The request that these pieces were made of, in whatever order they came.
+///
+/// # Errors
+/// A piece is missing, or they are damaged.
+pub fn read_request(simulation: &SimulationId, deploy: &DeployId, pieces: &[(RecordName, Secret)]) -> Result<DeployRequest, String> {
+    let mut by_index: BTreeMap<usize, &str> = BTreeMap::new();
+    let mut count = 0;
+    for (name, text) in pieces {
+        let (index, of) = name.piece().ok_or_else(|| format!("{name} names no piece"))?;
+        by_index.insert(index, text.reveal());
+        count = of;
+    }
+    if by_index.len() != count {
+        return Err(format!("{} of its {count} pieces are there", by_index.len()));
+    }
+    let text: String = by_index.into_values().collect();
+    let text: RequestText = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let id = |error: InvalidId| error.to_string();
+    let simulator = SimulatorId::new(&text.simulator_id).map_err(id)?;
+    let model = |model: ModelText| -> Result<ModelConfiguration, String> {
+        let model_id = ModelId::new(&model.id).map_err(id)?;
+        let variable = |(name, value): (String, String)| Variable { name, value: Secret::new(value) };
+        Ok(ModelConfiguration {
+            pod: PodName::of(&simulator, simulation, &model_id).map_err(id)?,
+            model: model_id,
+            image: model.image,
+            variables: model.variables.into_iter().map(variable).collect(),
+        })
+    };
+    let models = text.models.into_iter().map(model).collect::<Result<_, _>>()?;
+    Ok(DeployRequest { id: deploy.clone(), simulator, simulation: simulation.clone(), models, keep_logs_hours: text.keep_logs_hours })
+}
+
+fn split(mut text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    while text.len() > PIECE_BYTES_MAX {
+        let end = (0..=PIECE_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).expect("0 is one");
+        let (part, rest) = text.split_at(end);
+        parts.push(part);
+        text = rest;
+    }
+    parts.push(text);
+    parts
+}

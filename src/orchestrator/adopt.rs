@@ -1,0 +1,206 @@
+//! How a process begins with what the one before it left: records, once, before the first list of pods is looked at. The pods in that list
+//! then are taken as those that a watch shows.
+
+use std::collections::BTreeMap;
+
+use log::Level;
+
+use super::deadline::Deadline;
+use super::event::{Body, PodCall, Question};
+use super::held::{Arrival, Held};
+use super::pod_state::Verdict;
+use super::record::Kept;
+use super::retention::Ended;
+use super::simulation::{Creation, Simulation};
+use super::{Orchestrator, READY_KEPT, Tell};
+use crate::clock::Now;
+use crate::ids::{DeployId, ModelId, RecordName, SimulationId, TopicSegment};
+use crate::kube::record::{Content, ModelsReady, Progress, Record, read_request};
+use crate::secret::Secret;
+
+type Pieces = BTreeMap<DeployId, Vec<(RecordName, Secret)>>;
+
+impl Orchestrator {
+    pub(super) fn adopt_records(&mut self, now: Now) {
+        let mut by_simulation: BTreeMap<SimulationId, Vec<Record>> = BTreeMap::new();
+        for record in std::mem::take(&mut self.found_records) {
+            by_simulation.entry(record.simulation.clone()).or_default().push(record);
+        }
+        for (id, records) in by_simulation {
+            self.adopt_record(id, records, now);
+        }
+    }
+
+    fn adopt_record(&mut self, id: SimulationId, records: Vec<Record>, now: Now) {
+        let name = RecordName::of_progress(&self.simulator, &id);
+        let mut kept = Kept::new(name.clone());
+        let (mut pieces, mut progress) = (Pieces::new(), Ok(None));
+        for record in records {
+            kept.note(&record);
+            match record.content {
+                Content::Piece { deploy, text } => pieces.entry(deploy).or_default().push((record.name, text)),
+                Content::Progress { text } => progress = Progress::read(&text).map(Some),
+            }
+        }
+        self.records.insert(id.clone(), kept);
+        let progress = match progress {
+            Ok(Some(progress)) => progress,
+            Ok(None) => Progress::default(),
+            Err(problem) => {
+                self.say(Level::Error, format!("The record {name} of simulation {id} is damaged: {problem}. Its pods are left alone."));
+                return self.forget_run(&id, now);
+            }
+        };
+        self.take_cut_off_requests(&id, &progress, &pieces, now);
+        let named = progress.deploys.iter().map(|deploy| read_request(&id, deploy, pieces.get(deploy).map_or(&[], Vec::as_slice)));
+        let requests = match named.collect::<Result<Vec<_>, _>>() {
+            Ok(requests) => requests,
+            Err(problem) => {
+                self.say(
+                    Level::Error,
+                    format!("The record {name} of simulation {id} lacks a request: {problem}. Its pods are left alone."),
+                );
+                Vec::new()
+            }
+        };
+        if requests.is_empty() {
+            // Whoever sent it at QoS 1 sends it again.
+            self.deadlines.set(now.instant + READY_KEPT, Deadline::RequestIsLost(id.clone()));
+            return self.forget_run(&id, now);
+        }
+        self.runs += 1;
+        let keep_logs_hours = requests.first().map_or(0.0, |request| request.keep_logs_hours);
+        let simulation = Simulation::new(self.runs, keep_logs_hours);
+        self.simulations.insert(id.clone(), simulation);
+        for request in requests {
+            self.add_models(request, now);
+        }
+        self.apply_progress(&id, &progress);
+        if let Some(kept) = self.records.get_mut(&id) {
+            kept.named = progress.deploys.len();
+        }
+        match progress.over_at {
+            Some(over_at) => {
+                let Some(simulation) = self.simulations.remove(&id) else { return };
+                let delete_by = over_at.plus_seconds(simulation.keep_logs_hours * 3600.0);
+                let ended = Ended::of(&simulation, None, delete_by);
+                self.remember_end(&id, ended, progress, now);
+            }
+            None => self.say_adopted(&id),
+        }
+        self.touched.insert(id);
+    }
+
+    /// All their pieces are there, and no progress names them: they are begun as if they came now.
+    fn take_cut_off_requests(&mut self, id: &SimulationId, progress: &Progress, pieces: &Pieces, now: Now) {
+        let is_named = |deploy: &DeployId| progress.deploys.contains(deploy) || progress.earlier_deploys.contains(deploy);
+        for (deploy, pieces) in pieces.iter().filter(|(deploy, _)| !is_named(deploy)) {
+            match read_request(id, deploy, pieces) {
+                Ok(request) => {
+                    let came = Arrival { at: now.instant, connected_at: Some(now.instant), delivery: None };
+                    self.held_requests.push(Held { simulation: TopicSegment::from(id), request: Ok(request), came });
+                }
+                Err(problem) => self.say(
+                    Level::Warn,
+                    format!(
+                        "A request for simulation {id} was cut off before it was recorded whole: {problem}. It is begun if it comes again."
+                    ),
+                ),
+            }
+        }
+    }
+
+    /// The facts of the process before this one.
+    fn apply_progress(&mut self, id: &SimulationId, progress: &Progress) {
+        let Some(simulation) = self.simulations.get_mut(id) else { return };
+        simulation.earlier_deploys.extend(progress.earlier_deploys.iter().cloned());
+        simulation.models_ready = progress.models_ready;
+        simulation.models_ready_published = progress.models_ready != ModelsReady::No;
+        let mut untold = Vec::new();
+        let ids: Vec<ModelId> = simulation.models.keys().cloned().collect();
+        for model_id in ids {
+            let Some(model) = simulation.models.get_mut(&model_id) else { continue };
+            let number = model.number;
+            if progress.created.contains(number) {
+                model.creation = Creation::Lost;
+            }
+            if progress.ready.contains(number) {
+                simulation.set_ready(&model_id);
+            }
+            if let Some(code) = progress.ended.get(&number) {
+                simulation.set_verdict(&model_id, &Verdict::recorded(*code));
+                if progress.told.contains(number) {
+                    simulation.set_told(&model_id);
+                } else {
+                    untold.push(model_id);
+                }
+            }
+        }
+        simulation.untold.extend(untold.into_iter().map(|model| (model, 0)));
+    }
+
+    fn say_adopted(&mut self, id: &SimulationId) {
+        let Some(simulation) = self.simulations.get(id) else { return };
+        let (models, ready, ended) = (simulation.models.len(), simulation.ready, simulation.ended);
+        let text = format!("Simulation {id} goes on: of its {models} models {ready} have said ready and {ended} have ended.");
+        self.say(Level::Info, text);
+    }
+
+    /// Whether `ModelsReady` went out is not known: those that have not ended by themselves fail.
+    fn fail_what_was_cut_off(&mut self) {
+        let cut_off = self.simulations.iter().filter(|(_, simulation)| simulation.models_ready == ModelsReady::Sending);
+        let ids: Vec<SimulationId> = cut_off.map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            let text =
+                format!("The service ended while it sent ModelsReady for simulation {id}: a second one would reset it, so that it fails.");
+            self.say(Level::Error, text);
+            let models: Vec<ModelId> =
+                self.simulations.get(&id).map_or_else(Vec::new, |simulation| simulation.models.keys().cloned().collect());
+            for model in models {
+                let verdict = Verdict::failed_without_code("ServiceRestarted", "the service ended while it sent ModelsReady");
+                if let Some(model) = self.model_mut(&id, &model).filter(|model| model.verdict.is_none()) {
+                    model.ended_by_us = true;
+                }
+                self.conclude(&id, &model, verdict, Tell::WhenRecorded);
+            }
+        }
+    }
+
+    /// The list has been looked at: who has a pod has it now.
+    pub(super) fn begin_with_what_is_listed(&mut self) {
+        self.fail_what_was_cut_off();
+        let models = self.simulations.values().flat_map(|simulation| simulation.models.values());
+        let lost = models.filter(|model| model.creation == Creation::Lost && model.waits_for_pod());
+        let questions: Vec<Question> = lost
+            .map(|model| Question {
+                name: model.pod.name.clone(),
+                simulation: model.pod.simulation.clone(),
+                model: model.pod.model.clone(),
+                uid: None,
+            })
+            .collect();
+        for question in questions {
+            self.calls.push(PodCall::Get(question), 0);
+        }
+        self.touched.extend(self.simulations.keys().cloned());
+    }
+
+    /// Nothing is known of its models. Its record goes like that of a run which is over.
+    fn forget_run(&mut self, id: &SimulationId, now: Now) {
+        self.runs += 1;
+        let ended = Ended::of(&Simulation::new(self.runs, 0.0), None, self.server_time(now));
+        self.remember_end(id, ended, Progress::default(), now);
+    }
+
+    /// Nobody may wait for a request that was cut off.
+    pub(super) fn tell_lost_request(&mut self, id: &SimulationId) {
+        if self.simulations.contains_key(id) {
+            return;
+        }
+        self.say(
+            Level::Error,
+            format!("Simulation {id} ends: its request was recorded in part when the service ended, and did not come again."),
+        );
+        self.publish(TopicSegment::from(id), Body::AllModelsHaveTerminated);
+    }
+}

@@ -1,0 +1,137 @@
+//! What is told, when, and what follows from the broker's acknowledgement of it. Also when we acknowledge what was told to us.
+
+use log::Level;
+
+use super::Orchestrator;
+use super::deadline::Deadline;
+use super::event::{Body, Command, Delivery, Message, MessageId};
+use super::pod_state::Verdict;
+use super::record::Keeping;
+use crate::clock::Now;
+use crate::ids::{ModelId, SimulationId, TopicSegment};
+use crate::kube::record::ModelsReady;
+
+/// What a message told.
+#[derive(Clone, Debug)]
+pub(super) enum Told {
+    ModelsReady,
+    End(ModelId),
+    EndOfAll,
+}
+
+impl Orchestrator {
+    pub(super) fn on_published(&mut self, id: MessageId, now: Now) {
+        let Some((id, run, told)) = self.unacknowledged.remove(&id) else { return };
+        if let Some(simulation) = self.simulations.get_mut(&id).filter(|simulation| simulation.run == run) {
+            simulation.unacknowledged -= 1;
+            self.touched.insert(id.clone());
+            match told {
+                Told::ModelsReady => {
+                    simulation.models_ready = ModelsReady::Sent;
+                    self.fact_waited_for(&id);
+                }
+                Told::End(model) => {
+                    simulation.set_told(&model);
+                    self.fact(&id);
+                }
+                Told::EndOfAll => {}
+            }
+        } else if let Some(ended) = self.ended.get_mut(&id).filter(|ended| ended.run == run) {
+            ended.told = true;
+            let over_at = self.server_time(now);
+            if let Some(progress) = self.records.get_mut(&id).and_then(|kept| kept.over.as_mut()) {
+                progress.over_at = Some(over_at);
+            }
+            self.fact_waited_for(&id);
+            self.touch_pods_of(&id);
+            self.handle_held_requests = true;
+        }
+    }
+
+    /// A second one would reset a running simulation: that it is being sent is recorded before it goes out.
+    pub(super) fn settle_models_ready(&mut self, id: &SimulationId, now: Now) {
+        let Some(simulation) = self.simulations.get_mut(id).filter(|simulation| simulation.models_ready_is_due()) else { return };
+        if self.broker.connected_at.is_none() {
+            return;
+        }
+        if let Some(at) = self.broker.subscribers_at.filter(|&at| now.instant < at) {
+            return self.deadlines.set(at, Deadline::SubscribersAreBack(id.clone()));
+        }
+        if simulation.models_ready == ModelsReady::No {
+            simulation.models_ready = ModelsReady::Sending;
+            let revision = self.fact_waited_for(id);
+            if let Some(simulation) = self.simulations.get_mut(id) {
+                simulation.models_ready_revision = revision;
+            }
+        }
+        let Some(simulation) = self.simulations.get(id) else { return };
+        if !self.is_recorded(id, simulation.models_ready_revision) {
+            return;
+        }
+        if let Some(simulation) = self.simulations.get_mut(id) {
+            simulation.models_ready_published = true;
+        }
+        self.say(Level::Info, format!("All models in simulation {id} are running. Send out ModelsReady."));
+        self.announce(id, Body::ModelsReady, Told::ModelsReady);
+    }
+
+    /// Ends that stand nowhere but in the record, once they stand there.
+    pub(super) fn tell_what_is_recorded(&mut self, id: &SimulationId) {
+        let Some(simulation) = self.simulations.get(id) else { return };
+        let recorded = simulation.untold.iter().filter(|(_, revision)| self.is_recorded(id, **revision));
+        let models: Vec<ModelId> = recorded.map(|(model, _)| model.clone()).collect();
+        for model in models {
+            self.tell_end(id, &model);
+        }
+    }
+
+    pub(super) fn tell_end(&mut self, id: &SimulationId, model_id: &ModelId) {
+        let Some(simulation) = self.simulations.get_mut(id) else { return };
+        simulation.untold.remove(model_id);
+        let Some(Verdict { success, exit_code, .. }) = simulation.models.get(model_id).and_then(|model| model.verdict.clone()) else {
+            return;
+        };
+        self.say(Level::Info, format!("Model {id}/{model_id} has terminated. Send out ModelHasTerminated."));
+        self.announce(id, Body::ModelHasTerminated { model: model_id.into(), success, exit_code }, Told::End(model_id.clone()));
+    }
+
+    /// Publishes for a simulation that runs; the broker's acknowledgement is awaited.
+    pub(super) fn announce(&mut self, id: &SimulationId, body: Body, told: Told) {
+        let Some(simulation) = self.simulations.get_mut(id) else { return };
+        simulation.unacknowledged += 1;
+        let run = simulation.run;
+        let message = self.publish(TopicSegment::from(id), body);
+        self.unacknowledged.insert(message, (id.clone(), run, told));
+    }
+
+    pub(super) fn publish(&mut self, simulation: TopicSegment, body: Body) -> MessageId {
+        self.messages += 1;
+        self.commands.push_back(Command::Publish(Message { id: self.messages, simulation, body }));
+        self.messages
+    }
+
+    /// A restart must not need it any more. Before the first list nobody knows what there is to record of it.
+    pub(super) fn acknowledge_later(&mut self, id: &SimulationId, delivery: Delivery) {
+        let is_known = self.api.lists > 0;
+        let has_news = is_known && self.simulations.contains_key(id) && !self.is_all_recorded(id);
+        let revision = is_known.then(|| if has_news { self.fact_waited_for(id) } else { 0 });
+        self.deliveries.push((id.clone(), revision, delivery));
+    }
+
+    /// In the order in which it came.
+    pub(super) fn acknowledge_what_is_recorded(&mut self) {
+        for (id, revision, delivery) in std::mem::take(&mut self.deliveries) {
+            match revision {
+                None if self.api.lists > 0 => self.acknowledge_later(&id, delivery),
+                Some(revision) if self.is_recorded(&id, revision) && self.has_no_piece_due(&id) => {
+                    self.commands.push_back(Command::Acknowledge(delivery));
+                }
+                revision => self.deliveries.push((id, revision, delivery)),
+            }
+        }
+    }
+
+    fn has_no_piece_due(&self, id: &SimulationId) -> bool {
+        self.keeping == Keeping::Forbidden || self.records.get(id).is_none_or(|kept| !kept.has_piece_due())
+    }
+}

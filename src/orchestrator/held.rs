@@ -1,0 +1,111 @@
+//! Requests that wait: what one means depends on what runs, which is not known at the beginning, and not while a run's end is recorded.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use log::Level;
+
+use super::Orchestrator;
+use super::deploy::MAX_BYTES;
+use super::event::{BadRequest, Command, Delivery, DeployRequest};
+use super::refusal::Refusal;
+use crate::clock::Now;
+use crate::ids::TopicSegment;
+
+/// That wait together; bad ones have hardly any bytes.
+const MAX_HELD_REQUESTS: usize = 1000;
+
+/// A request that waits to be handled.
+pub(super) struct Held {
+    pub simulation: TopicSegment,
+    pub request: Result<DeployRequest, BadRequest>,
+    pub came: Arrival,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Arrival {
+    pub at: Instant,
+    /// Since when there was a connection to the broker then.
+    pub connected_at: Option<Instant>,
+    pub delivery: Option<Delivery>,
+}
+
+impl Orchestrator {
+    pub(super) fn on_request(&mut self, simulation: TopicSegment, request: Result<DeployRequest, BadRequest>, came: Arrival, now: Now) {
+        match (self.why_it_waits(&request), request) {
+            (Some(why), request) => self.hold_request(Held { simulation, request, came }, why),
+            (None, Ok(request)) => {
+                let id = request.simulation.clone();
+                self.deploy(request, came, now);
+                if let Some(delivery) = came.delivery {
+                    self.acknowledge_later(&id, delivery);
+                }
+            }
+            (None, Err(bad)) => {
+                self.refuse(&simulation, &bad);
+                self.commands.extend(came.delivery.map(Command::Acknowledge));
+            }
+        }
+    }
+
+    /// What a request means depends on what runs.
+    pub(super) fn why_it_waits(&self, request: &Result<DeployRequest, BadRequest>) -> Option<&'static str> {
+        if self.api.lists == 0 {
+            return Some("what runs is not known yet");
+        }
+        let id = &request.as_ref().ok()?.simulation;
+        // A restart would take the run before for the one that is asked for.
+        let is_ending = self.ended.get(id).is_some_and(|ended| !ended.told || !self.is_all_recorded(id));
+        let goes = self.records.get(id).is_some_and(|kept| kept.goes);
+        (is_ending || goes).then_some("the end of its last run is not recorded yet")
+    }
+
+    pub(super) fn handle_held(&mut self, now: Now) {
+        self.handle_held_requests = false;
+        for held in std::mem::take(&mut self.held_requests) {
+            if self.why_it_waits(&held.request).is_some() {
+                self.held_requests.push(held);
+            } else {
+                self.on_request(held.simulation, held.request, held.came, now);
+            }
+        }
+    }
+
+    pub(super) fn hold_request(&mut self, held: Held, why: &str) {
+        let requests = self.held_requests.iter().chain([&held]).filter_map(|held| held.request.as_ref().ok());
+        let bytes: usize = requests.map(DeployRequest::bytes).sum();
+        if bytes > MAX_BYTES || self.held_requests.len() == MAX_HELD_REQUESTS {
+            let problem = "too many requests wait for the Kubernetes API".to_owned();
+            self.commands.extend(held.came.delivery.map(Command::Acknowledge));
+            return self.refuse(&held.simulation, &BadRequest { problem, models: addressable_models(held.request) });
+        }
+        self.say(Level::Info, format!("DeployModels for simulation {} waits: {why}.", held.simulation));
+        self.held_requests.push(held);
+    }
+
+    /// The API has been away for too long from the beginning on.
+    pub(super) fn give_up_held(&mut self, refusal: &Refusal, limit: Option<Duration>, since: Instant, now: Now) {
+        let Some(limit) = limit else { return };
+        let is_overdue = |asked_at: Instant| now.instant.saturating_duration_since(asked_at.max(since)) >= limit;
+        let overdue: BTreeSet<TopicSegment> =
+            self.held_requests.iter().filter(|held| is_overdue(held.came.at)).map(|held| held.simulation.clone()).collect();
+        for id in overdue {
+            let (of_simulation, held): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.held_requests).into_iter().partition(|held| held.simulation == id);
+            self.held_requests = held;
+            self.commands.extend(of_simulation.iter().filter_map(|held| held.came.delivery).map(Command::Acknowledge));
+            let mut seen = BTreeSet::new();
+            let models = of_simulation.into_iter().flat_map(|held: Held| addressable_models(held.request));
+            let models = models.filter(|model| seen.insert(model.clone())).collect();
+            self.refuse(&id, &BadRequest { problem: format!("{}: {}", refusal.reason, refusal.message), models });
+        }
+    }
+}
+
+/// Who is told that it ended, where it cannot be begun.
+fn addressable_models(request: Result<DeployRequest, BadRequest>) -> Vec<TopicSegment> {
+    match request {
+        Ok(request) => request.models.iter().map(|configuration| TopicSegment::from(&configuration.model)).collect(),
+        Err(bad) => bad.models,
+    }
+}

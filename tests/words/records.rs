@@ -1,0 +1,71 @@
+//! The ConfigMaps that the core keeps, as the API server would.
+
+use std::collections::BTreeMap;
+
+use mso::ids::{RecordName, Uid};
+use mso::kube::error::Error;
+use mso::kube::record::{Content, Record};
+use mso::orchestrator::event::{RecordAnswer, RecordCall};
+
+use super::refused;
+
+#[derive(Default)]
+pub struct Records {
+    by_name: BTreeMap<RecordName, Record>,
+    changes: u32,
+}
+
+impl Records {
+    pub fn all(&self) -> Vec<Record> {
+        self.by_name.values().cloned().collect()
+    }
+
+    pub fn is_changed_by_another_service(&mut self) {
+        for record in self.by_name.values_mut() {
+            if let Content::Progress { text } = &mut record.content {
+                record.version += "0";
+                *text = text.replace("\"ready\":\"\"", "\"ready\":\"8\"");
+            }
+        }
+    }
+
+    pub fn carry_out(&mut self, call: &RecordCall) -> Result<RecordAnswer, Error> {
+        self.changes += 1;
+        let version = self.changes.to_string();
+        match call {
+            RecordCall::Create(new) if self.by_name.contains_key(&new.name) => Err(refused(409, "already exists")),
+            RecordCall::Create(new) => {
+                let uid = Uid::new(&format!("r{version}")).unwrap();
+                let (name, simulation, content) = (new.name.clone(), new.simulation.clone(), new.content.clone());
+                self.by_name.insert(name.clone(), Record { name: name.clone(), uid, version, simulation, content });
+                Ok(self.answer(&name))
+            }
+            RecordCall::Get(name) | RecordCall::Update { name, .. } | RecordCall::Delete { name, .. }
+                if !self.by_name.contains_key(name) =>
+            {
+                Err(refused(404, "not found"))
+            }
+            RecordCall::Get(name) => Ok(self.answer(name)),
+            RecordCall::Update { name, version: known, text } => {
+                let record = self.by_name.get_mut(name).unwrap();
+                if record.version != *known {
+                    return Err(refused(409, "the object has been modified"));
+                }
+                record.version = version;
+                record.content = Content::Progress { text: text.clone() };
+                Ok(self.answer(name))
+            }
+            RecordCall::Delete { name, uid } => {
+                if self.by_name[name].uid != *uid {
+                    return Err(refused(409, "another uid"));
+                }
+                self.by_name.remove(name);
+                Ok(RecordAnswer::Done)
+            }
+        }
+    }
+
+    fn answer(&self, name: &RecordName) -> RecordAnswer {
+        RecordAnswer::Record(Box::new(self.by_name[name].clone()))
+    }
+}
