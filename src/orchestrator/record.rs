@@ -445,12 +445,9 @@ impl Orchestrator {
 
     /// Of a request that comes after one that could not be recorded.
     pub(super) fn fail_behind_unrecorded(&mut self, id: &SimulationId) {
-        let first = self.records.get(id).and_then(|kept| kept.given_up.iter().next().cloned());
-        let Some(first) = first else { return };
+        let (Some(simulation), Some(kept)) = (self.simulations.get(id), self.records.get(id)) else { return };
+        let Some(earliest) = simulation.deploys.iter().find(|deploy| kept.given_up.contains(*deploy)).cloned() else { return };
         let verdict = Verdict::failed_without_code("Unrecorded", "an earlier request for this simulation could not be recorded");
-        let deploys = self.simulations.get(id).map(|simulation| simulation.deploys.clone()).unwrap_or_default();
-        let given_up = self.records.get(id).map(|kept| kept.given_up.clone()).unwrap_or_default();
-        let earliest = deploys.iter().find(|deploy| given_up.contains(*deploy)).cloned().unwrap_or(first);
         self.fail_unrecorded(id, &earliest, &verdict);
     }
 
