@@ -467,6 +467,11 @@ impl Script<'_> {
                 states.push(state);
             }
             *last = normal(self.ground, &event["object"]);
+            // Whether the kubelet still names the address of a pod that ends hangs on which of the two is faster.
+            if let Some(status) = last["status"].as_object_mut() {
+                status.remove("podIP");
+                status.remove("podIPs");
+            }
         }
         for (name, (states, last)) in pods {
             self.record.push(json!({"case": format!("what became of the pod that {name}"), "states": states, "last": last}));
