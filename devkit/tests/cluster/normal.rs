@@ -55,6 +55,9 @@ fn text_without_particulars(ground: &Ground, text: &str) -> String {
     if text == ground.broker.0 || text == ground.broker.1 {
         return "<broker>".to_owned();
     }
+    if is_image(text, &ground.image) {
+        return "<image>".to_owned();
+    }
     let text = text.replace(&ground.image, "<image>").replace(&ground.namespace, "<namespace>");
     // What changed in a spec is shown there as a difference between two Go structs.
     let text = text.split_once("\n@@").map_or(text.as_str(), |(before, _)| before);
@@ -86,6 +89,12 @@ fn text_without_particulars(ground: &Ground, text: &str) -> String {
 fn is_time(text: &str) -> bool {
     // 1970 is said of a container that never started.
     text.len() == 20 && text.ends_with('Z') && text.as_bytes()[10] == b'T' && text != "1970-01-01T00:00:00Z"
+}
+
+/// A node that has the same content under another tag may name that one.
+fn is_image(text: &str, image: &str) -> bool {
+    let repository = |name: &str| name.rsplit_once(':').map(|(repository, _)| repository.to_owned());
+    !text.contains(char::is_whitespace) && !text.ends_with("-none") && repository(text).is_some() && repository(text) == repository(image)
 }
 
 fn is_uid(word: &str) -> bool {
