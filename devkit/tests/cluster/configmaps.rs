@@ -30,7 +30,6 @@ impl Script<'_> {
         let watch = format!("{path}?watch=true&timeoutSeconds=60");
         self.events("a watch of ConfigMaps", &format!("{watch}&labelSelector=app%3Drecord&resourceVersion={version}"));
         self.events("a watch that begins with the ConfigMaps that are there", &format!("{watch}&labelSelector=app%3Drecord"));
-        self.events("a watch of ConfigMaps from too long ago", &format!("{path}?watch=true&timeoutSeconds=60&resourceVersion=1"));
     }
 
     fn refused_config_maps(&mut self, path: &str) {
