@@ -395,6 +395,21 @@ fn of_a_simulation_that_was_over_only_the_pods_are_cleaned_up() {
 }
 
 #[test]
+fn a_kill_while_the_record_of_a_simulation_that_was_over_goes_tells_nothing_again() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.created(&m1);
+    session.shows("exit 0", &ended(m1, 0, "Completed"));
+    session.acknowledged();
+    session.acknowledged();
+    session.records.loses_its_pieces();
+    session.restarted(vec![]);
+    session.passes(3600.0);
+    session.matches("a_kill_while_a_record_goes");
+}
+
+#[test]
 fn a_record_that_somebody_else_changed_ends_the_service() {
     let mut session = Session::begun();
     session.deploys(1, "sim", &["m1"], HOUR);

@@ -55,6 +55,8 @@ impl Orchestrator {
         let named = progress.deploys.iter().map(|deploy| read_request(&id, deploy, pieces.get(deploy).map_or(&[], Vec::as_slice)));
         let requests = match named.collect::<Result<Vec<_>, _>>() {
             Ok(requests) => requests,
+            // Its record was going: pieces go first.
+            Err(_) if progress.over_at.is_some() => return self.forget_run(&id, now),
             Err(problem) => {
                 self.say(
                     Level::Error,

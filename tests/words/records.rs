@@ -20,6 +20,10 @@ impl Records {
         self.by_name.values().cloned().collect()
     }
 
+    pub fn loses_its_pieces(&mut self) {
+        self.by_name.retain(|_, record| matches!(record.content, Content::Progress { .. }));
+    }
+
     pub fn is_changed_by_another_service(&mut self) {
         for record in self.by_name.values_mut() {
             if let Content::Progress { text } = &mut record.content {
