@@ -43,7 +43,7 @@ use deadline::{Deadline, Deadlines};
 use event::{BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent, RecordCall};
 use held::{Arrival, Held};
 use pod_state::Verdict;
-use record::{Keeping, Kept, Revision};
+use record::{Kept, Revision};
 use refusal::{DENIED_LIMIT, Reason, Remedy, refusal};
 use retention::{Ended, KnownPod};
 use simulation::{Run, Simulation};
@@ -75,7 +75,8 @@ pub struct Orchestrator {
     /// Requests that came before it was known what runs, or while the record that is in their way goes.
     held_requests: Vec<Held>,
     handle_held_requests: bool,
-    keeping: Keeping,
+    /// ConfigMaps can be had, as far as we know.
+    keeps_records: bool,
     /// Until the first list of pods: what an earlier process left.
     found_records: Vec<Record>,
     records: BTreeMap<SimulationId, Kept>,
@@ -152,7 +153,7 @@ impl Orchestrator {
             readies: BTreeSet::new(),
             held_requests: Vec::new(),
             handle_held_requests: false,
-            keeping: Keeping::On,
+            keeps_records: true,
             found_records: Vec::new(),
             records: BTreeMap::new(),
             record_calls_later: Vec::new(),

@@ -410,6 +410,23 @@ fn a_kill_while_the_record_of_a_simulation_that_was_over_goes_tells_nothing_agai
 }
 
 #[test]
+fn a_simulation_runs_anew_although_the_right_to_delete_its_record_was_taken_away() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.created(&m1);
+    session.shows("exit 0", &ended(m1.clone(), 0, "Completed"));
+    session.acknowledged();
+    session.acknowledged();
+    session.deleted(&m1);
+    session.records.are_forbidden = true;
+    session.passes(3600.0);
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u2"));
+    session.matches("records_forbidden_while_one_goes");
+}
+
+#[test]
 fn a_record_that_somebody_else_changed_ends_the_service() {
     let mut session = Session::begun();
     session.deploys(1, "sim", &["m1"], HOUR);

@@ -6,7 +6,6 @@ use super::Orchestrator;
 use super::deadline::Deadline;
 use super::event::{Body, Command, Delivery, Message, MessageId};
 use super::pod_state::Verdict;
-use super::record::Keeping;
 use crate::clock::Now;
 use crate::ids::{ModelId, SimulationId, TopicSegment};
 use crate::kube::record::ModelsReady;
@@ -132,6 +131,6 @@ impl Orchestrator {
     }
 
     fn has_no_piece_due(&self, id: &SimulationId) -> bool {
-        self.keeping == Keeping::Forbidden || self.records.get(id).is_none_or(|kept| !kept.has_piece_due())
+        self.records.get(id).is_none_or(|kept| !kept.has_piece_due())
     }
 }

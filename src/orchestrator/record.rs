@@ -28,14 +28,6 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Counts the changes of a simulation's facts.
 pub(super) type Revision = u64;
 
-/// Whether ConfigMaps can be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Keeping {
-    On,
-    /// We may not: nothing waits for a record.
-    Forbidden,
-}
-
 /// What the cluster has of a simulation's record.
 pub(super) struct Kept {
     pub name: RecordName,
@@ -135,7 +127,7 @@ impl Orchestrator {
     /// The request's pieces go out; when they are whole, the progress that names it.
     pub(super) fn record_request(&mut self, request: &DeployRequest, now: Now) {
         let id = &request.simulation;
-        if self.keeping == Keeping::Forbidden {
+        if !self.keeps_records {
             return;
         }
         let name = RecordName::of_progress(&self.simulator, id);
@@ -172,25 +164,21 @@ impl Orchestrator {
     }
 
     pub(super) fn is_recorded(&self, id: &SimulationId, revision: Revision) -> bool {
-        self.keeping == Keeping::Forbidden || self.records.get(id).is_none_or(|kept| kept.written >= revision)
+        self.records.get(id).is_none_or(|kept| kept.written >= revision)
     }
 
     /// A restart would find what was asked for.
     pub(super) fn is_request_recorded(&self, id: &SimulationId, deploy: &DeployId) -> bool {
         let named = |simulation: &Simulation, kept: &Kept| simulation.deploys.iter().take(kept.named).any(|named| named == deploy);
-        self.keeping == Keeping::Forbidden
-            || self.simulations.get(id).zip(self.records.get(id)).is_none_or(|(simulation, kept)| named(simulation, kept))
+        self.simulations.get(id).zip(self.records.get(id)).is_none_or(|(simulation, kept)| named(simulation, kept))
     }
 
     /// Nothing that a restart would have to know is missing in the cluster.
     pub(super) fn is_all_recorded(&self, id: &SimulationId) -> bool {
-        self.keeping == Keeping::Forbidden || self.records.get(id).is_none_or(Kept::is_written)
+        self.records.get(id).is_none_or(Kept::is_written)
     }
 
     pub(super) fn settle_record(&mut self, id: &SimulationId, now: Now) {
-        if self.keeping == Keeping::Forbidden {
-            return;
-        }
         let is_free = |kept: &&Kept| kept.in_flight.is_none() && !kept.asking && !kept.goes;
         let Some(kept) = self.records.get(id).filter(|kept| is_free(kept) && !kept.is_written()) else { return };
         let waits = kept.failures > 0 || kept.wanted <= kept.written;
@@ -413,19 +401,23 @@ impl Orchestrator {
         }
     }
 
-    /// From here on what there is to know stands on the pods.
+    /// We may not: from here on nothing waits for a record, and what there is to know stands on the pods.
     pub(super) fn keep_no_records(&mut self, error: &Error) {
-        if self.keeping == Keeping::Forbidden {
+        if !self.keeps_records {
             return;
         }
-        self.keeping = Keeping::Forbidden;
+        self.keeps_records = false;
         let text = format!(
             "ConfigMaps may not be read and written: {error}. Simulations that run now are not known after a restart of this service; \
              allow get, list, create, patch and delete on configmaps to keep them."
         );
         self.say(Level::Warn, text);
+        for (id, _) in std::mem::take(&mut self.records).into_iter().filter(|(_, kept)| kept.goes) {
+            self.ended.remove(&id);
+        }
         self.touched.extend(self.simulations.keys().cloned());
         self.touched_pods.extend(self.pods.keys().cloned());
+        self.handle_held_requests = true;
     }
 
     /// Its pieces could not be kept, and without them no pod is made.

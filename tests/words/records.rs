@@ -13,6 +13,8 @@ use super::refused;
 pub struct Records {
     by_name: BTreeMap<RecordName, Record>,
     changes: u32,
+    /// The Role does not allow ConfigMaps.
+    pub are_forbidden: bool,
 }
 
 impl Records {
@@ -34,6 +36,9 @@ impl Records {
     }
 
     pub fn carry_out(&mut self, call: &RecordCall) -> Result<RecordAnswer, Error> {
+        if self.are_forbidden {
+            return Err(refused(403, "User \"u\" cannot patch resource \"configmaps\""));
+        }
         self.changes += 1;
         let version = self.changes.to_string();
         match call {
