@@ -3,32 +3,35 @@
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::ids::SimulationId;
 use crate::kube::Client;
 use crate::orchestrator::event::{CallOutcome, CrashLog, Event, PodCall, RecordCall, RecordOutcome};
 use crate::supervise::Beat;
 
 pub fn run(client: &Client, calls: &Receiver<(PodCall, u32)>, events: &Sender<Event>, beat: &Beat) {
-    while let Ok((call, attempt)) = beat.wait(|| calls.recv()) {
+    for_each(calls, events, beat, |(call, attempt)| {
         let result = client.call(&call);
-        if events.send(Event::Call(CallOutcome { call, attempt, result })).is_err() {
-            return;
-        }
-    }
+        Event::Call(CallOutcome { call, attempt, result })
+    });
 }
 
-pub fn keep_records(client: &Client, calls: &Receiver<(RecordCall, u32)>, events: &Sender<Event>, beat: &Beat) {
-    while let Ok((call, attempt)) = beat.wait(|| calls.recv()) {
+pub fn keep_records(client: &Client, calls: &Receiver<(SimulationId, RecordCall)>, events: &Sender<Event>, beat: &Beat) {
+    for_each(calls, events, beat, |(simulation, call)| {
         let result = client.call_record(&call);
-        if events.send(Event::Record(RecordOutcome { call, attempt, result })).is_err() {
-            return;
-        }
-    }
+        Event::Record(RecordOutcome { simulation, call, result })
+    });
 }
 
 pub fn read_logs(client: &Client, logs: &Receiver<CrashLog>, events: &Sender<Event>, beat: &Beat) {
-    while let Ok(log) = beat.wait(|| logs.recv()) {
+    for_each(logs, events, beat, |log| {
         let result = client.read_log(&log.pod, &log.container);
-        if events.send(Event::LogRead { log, result }).is_err() {
+        Event::LogRead { log, result }
+    });
+}
+
+fn for_each<T>(work: &Receiver<T>, events: &Sender<Event>, beat: &Beat, carry_out: impl Fn(T) -> Event) {
+    while let Ok(piece) = beat.wait(|| work.recv()) {
+        if events.send(carry_out(piece)).is_err() {
             return;
         }
     }

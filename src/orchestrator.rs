@@ -40,11 +40,11 @@ use crate::kube::record::Record;
 use announce::Told;
 use calls::{Calls, Hold, backoff};
 use deadline::{Deadline, Deadlines};
-use event::{BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent, RecordCall};
+use event::{BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent};
 use held::{Arrival, Held};
 use pod_state::Verdict;
 use record::{Kept, Revision};
-use refusal::{DENIED_LIMIT, Reason, Remedy, refusal};
+use refusal::{Reason, Remedy, refusal};
 use retention::{Ended, KnownPod};
 use simulation::{Run, Simulation};
 
@@ -80,7 +80,6 @@ pub struct Orchestrator {
     /// Until the first list of pods: what an earlier process left.
     found_records: Vec<Record>,
     records: BTreeMap<SimulationId, Kept>,
-    record_calls_later: Vec<(Instant, RecordCall, u32)>,
     /// What came at QoS 1, and is acknowledged when the record of this simulation holds all that is known by now.
     deliveries: Vec<(SimulationId, Option<Revision>, Delivery)>,
     touched_records: BTreeSet<SimulationId>,
@@ -156,7 +155,6 @@ impl Orchestrator {
             keeps_records: true,
             found_records: Vec::new(),
             records: BTreeMap::new(),
-            record_calls_later: Vec::new(),
             deliveries: Vec::new(),
             touched_records: BTreeSet::new(),
             unacknowledged: BTreeMap::new(),
@@ -317,12 +315,8 @@ impl Orchestrator {
             self.api_is_away(&refusal.message, now);
         }
         if self.api.lists == 0 {
-            let limit = match &refusal.remedy {
-                Remedy::HoldAll(pause) | Remedy::HoldCreates(pause) => pause.limit,
-                Remedy::AskWhoHasTheName | Remedy::Again(_) | Remedy::GiveUp => Some(DENIED_LIMIT),
-            };
             let since = self.api.away_since.or(self.api.refused_since).unwrap_or(now.instant);
-            self.give_up_held(&refusal, limit, since, now);
+            self.give_up_held(&refusal, since, now);
         }
     }
 
@@ -446,7 +440,6 @@ impl Orchestrator {
             Deadline::RecordIsDue(simulation) => {
                 self.touched_records.insert(simulation);
             }
-            Deadline::RecordCallIsDue => self.call_records_again(now),
             Deadline::RequestIsLost(simulation) => self.tell_lost_request(&simulation),
         }
     }

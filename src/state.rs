@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::{debug, error, log};
 
 use crate::clock;
+use crate::ids::SimulationId;
 use crate::mqtt::Publisher;
 use crate::orchestrator::event::{Command, CrashLog, Event, PodCall, RecordCall};
 use crate::orchestrator::{Orchestrator, Readiness};
@@ -22,7 +23,7 @@ const LOGGED_CHARS: usize = 2000;
 pub struct Outlets {
     pub publisher: Arc<Publisher>,
     pub calls: Sender<(PodCall, u32)>,
-    pub records: Sender<(RecordCall, u32)>,
+    pub records: Sender<(SimulationId, RecordCall)>,
     pub logs: Sender<CrashLog>,
     /// As of the last event. How old that is, whoever asks can see by the time in it.
     pub readiness: Arc<Mutex<Readiness>>,
@@ -84,9 +85,9 @@ fn carry_out(command: Command, outlets: &Outlets) -> bool {
             debug!("{:.LOGGED_CHARS$}", format!("{call:?}, attempt {attempt}"));
             let _ = outlets.calls.send((call, attempt));
         }
-        Command::Record { call, attempt } => {
-            debug!("{:.LOGGED_CHARS$}", format!("{call:?}, attempt {attempt}"));
-            let _ = outlets.records.send((call, attempt));
+        Command::Record { simulation, call } => {
+            debug!("{:.LOGGED_CHARS$}", format!("{call:?}"));
+            let _ = outlets.records.send((simulation, call));
         }
         Command::ReadLog(log) => {
             debug!("{log:?}");

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use mso::clock::{Now, UnixTime};
-use mso::ids::{PodName, SimulatorName};
+use mso::ids::{PodName, SimulationId, SimulatorName};
 use mso::kube::error::Error;
 use mso::kube::pod::Pod;
 use mso::kube::record::{Content, NewRecord, Progress};
@@ -76,8 +76,8 @@ struct InFlight {
 }
 
 struct RecordInFlight {
+    simulation: SimulationId,
     call: RecordCall,
-    attempt: u32,
     result: Option<Result<RecordAnswer, Error>>,
 }
 
@@ -156,7 +156,7 @@ impl World {
                 Command::Call { call, attempt } => self.calls.push(InFlight { call, attempt, result: None }),
                 Command::ReadLog(log) => self.logs.push(log),
                 Command::Publish(message) => self.unacknowledged.push(message.id),
-                Command::Record { call, attempt } => self.record_calls.push(RecordInFlight { call, attempt, result: None }),
+                Command::Record { simulation, call } => self.record_calls.push(RecordInFlight { simulation, call, result: None }),
                 Command::Acknowledge(Delivery { packet_id, .. }) => {
                     let is_awaited = self.delivered.remove(&packet_id);
                     self.holds(is_awaited, "an acknowledgement is of what was delivered, once");
@@ -313,8 +313,8 @@ impl World {
                 _ => self.records.carry_out(&call),
             });
         } else {
-            let RecordInFlight { call, attempt, result } = self.record_calls.remove(i);
-            self.handle(Event::Record(RecordOutcome { call, attempt, result: result.unwrap() }));
+            let RecordInFlight { simulation, call, result } = self.record_calls.remove(i);
+            self.handle(Event::Record(RecordOutcome { simulation, call, result: result.unwrap() }));
         }
     }
 

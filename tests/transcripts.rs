@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mso::clock::{UnixTime, now};
-use mso::ids::{SimulatorName, TopicSegment};
+use mso::ids::{SimulationId, SimulatorName, TopicSegment};
 use mso::kube::error::Error;
 use mso::orchestrator::Orchestrator;
 use mso::orchestrator::event::{
@@ -33,7 +33,7 @@ struct Session {
     logs: Vec<CrashLog>,
     messages: Vec<MessageId>,
     records: Records,
-    record_calls: Vec<(RecordCall, u32)>,
+    record_calls: Vec<(SimulationId, RecordCall)>,
 }
 
 impl Session {
@@ -77,9 +77,9 @@ impl Session {
     /// All calls about records are done.
     fn recorded(&mut self) {
         self.text += "> the record is kept\n";
-        for (call, attempt) in std::mem::take(&mut self.record_calls) {
+        for (simulation, call) in std::mem::take(&mut self.record_calls) {
             let result = self.records.carry_out(&call);
-            self.core.handle(Event::Record(RecordOutcome { call, attempt, result }), now_at(self.start, self.since));
+            self.core.handle(Event::Record(RecordOutcome { simulation, call, result }), now_at(self.start, self.since));
             self.write_commands();
         }
     }
@@ -104,7 +104,7 @@ impl Session {
                 Command::Call { call, attempt } => self.calls.push((call, attempt)),
                 Command::Publish(message) => self.messages.push(message.id),
                 Command::ReadLog(log) => self.logs.push(log),
-                Command::Record { call, attempt } => self.record_calls.push((call, attempt)),
+                Command::Record { simulation, call } => self.record_calls.push((simulation, call)),
                 Command::Acknowledge(_) | Command::Say(..) | Command::Halt(_) => {}
             }
         }

@@ -2,6 +2,7 @@
 //! then are taken as those that a watch shows.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use log::Level;
 
@@ -11,12 +12,15 @@ use super::held::{Arrival, Held};
 use super::pod_state::Verdict;
 use super::record::Kept;
 use super::retention::Ended;
-use super::simulation::{Creation, Simulation};
-use super::{Orchestrator, READY_KEPT, Tell};
+use super::simulation::{Announced, Creation, Simulation};
+use super::{Orchestrator, Tell};
 use crate::clock::Now;
 use crate::ids::{DeployId, ModelId, RecordName, SimulationId, TopicSegment};
-use crate::kube::record::{Content, ModelsReady, Progress, Record, read_request};
+use crate::kube::record::{Content, Progress, Record, read_request};
 use crate::secret::Secret;
+
+/// A broker delivers again right after the connection; a slow one has a minute, and nobody waits for longer.
+const REQUEST_AWAITED: Duration = Duration::from_secs(60);
 
 type Pieces = BTreeMap<DeployId, Vec<(RecordName, Secret)>>;
 
@@ -67,7 +71,7 @@ impl Orchestrator {
         };
         if requests.is_empty() {
             // Whoever sent it at QoS 1 sends it again.
-            self.deadlines.set(now.instant + READY_KEPT, Deadline::RequestIsLost(id.clone()));
+            self.deadlines.set(now.instant + REQUEST_AWAITED, Deadline::RequestIsLost(id.clone()));
             return self.forget_run(&id, now);
         }
         self.runs += 1;
@@ -116,8 +120,7 @@ impl Orchestrator {
     fn apply_progress(&mut self, id: &SimulationId, progress: &Progress) {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         simulation.earlier_deploys.extend(progress.earlier_deploys.iter().cloned());
-        simulation.models_ready = progress.models_ready;
-        simulation.models_ready_published = progress.models_ready != ModelsReady::No;
+        simulation.models_ready = Announced::by_earlier_process(progress.models_ready);
         let mut untold = Vec::new();
         let ids: Vec<ModelId> = simulation.models.keys().cloned().collect();
         for model_id in ids {
@@ -150,7 +153,7 @@ impl Orchestrator {
 
     /// Whether `ModelsReady` went out is not known: those that have not ended by themselves fail.
     fn fail_what_was_cut_off(&mut self) {
-        let cut_off = self.simulations.iter().filter(|(_, simulation)| simulation.models_ready == ModelsReady::Sending);
+        let cut_off = self.simulations.iter().filter(|(_, simulation)| simulation.models_ready == Announced::Published);
         let ids: Vec<SimulationId> = cut_off.map(|(id, _)| id.clone()).collect();
         for id in ids {
             let text =

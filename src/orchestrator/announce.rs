@@ -6,9 +6,9 @@ use super::Orchestrator;
 use super::deadline::Deadline;
 use super::event::{Body, Command, Delivery, Message, MessageId};
 use super::pod_state::Verdict;
+use super::simulation::Announced;
 use crate::clock::Now;
 use crate::ids::{ModelId, SimulationId, TopicSegment};
-use crate::kube::record::ModelsReady;
 
 /// What a message told.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ impl Orchestrator {
             self.touched.insert(id.clone());
             match told {
                 Told::ModelsReady => {
-                    simulation.models_ready = ModelsReady::Sent;
+                    simulation.models_ready = Announced::Acknowledged;
                     self.fact_waited_for(&id);
                 }
                 Told::End(model) => {
@@ -49,26 +49,22 @@ impl Orchestrator {
 
     /// A second one would reset a running simulation: that it is being sent is recorded before it goes out.
     pub(super) fn settle_models_ready(&mut self, id: &SimulationId, now: Now) {
-        let Some(simulation) = self.simulations.get_mut(id).filter(|simulation| simulation.models_ready_is_due()) else { return };
+        let Some(simulation) = self.simulations.get(id).filter(|simulation| simulation.models_ready_is_due()) else { return };
         if self.broker.connected_at.is_none() {
             return;
         }
         if let Some(at) = self.broker.subscribers_at.filter(|&at| now.instant < at) {
             return self.deadlines.set(at, Deadline::SubscribersAreBack(id.clone()));
         }
-        if simulation.models_ready == ModelsReady::No {
-            simulation.models_ready = ModelsReady::Sending;
-            let revision = self.fact_waited_for(id);
-            if let Some(simulation) = self.simulations.get_mut(id) {
-                simulation.models_ready_revision = revision;
-            }
-        }
-        let Some(simulation) = self.simulations.get(id) else { return };
-        if !self.is_recorded(id, simulation.models_ready_revision) {
+        let revision = match simulation.models_ready {
+            Announced::WhenRecorded(revision) => revision,
+            _ => self.fact_waited_for(id),
+        };
+        let is_recorded = self.is_recorded(id, revision);
+        let Some(simulation) = self.simulations.get_mut(id) else { return };
+        simulation.models_ready = if is_recorded { Announced::Published } else { Announced::WhenRecorded(revision) };
+        if !is_recorded {
             return;
-        }
-        if let Some(simulation) = self.simulations.get_mut(id) {
-            simulation.models_ready_published = true;
         }
         self.say(Level::Info, format!("All models in simulation {id} are running. Send out ModelsReady."));
         self.announce(id, Body::ModelsReady, Told::ModelsReady);
@@ -111,9 +107,7 @@ impl Orchestrator {
 
     /// A restart must not need it any more. Before the first list nobody knows what there is to record of it.
     pub(super) fn acknowledge_later(&mut self, id: &SimulationId, delivery: Delivery) {
-        let is_known = self.api.lists > 0;
-        let has_news = is_known && self.simulations.contains_key(id) && !self.is_all_recorded(id);
-        let revision = is_known.then(|| if has_news { self.fact_waited_for(id) } else { 0 });
+        let revision = (self.api.lists > 0).then(|| self.want_recorded(id));
         self.deliveries.push((id.clone(), revision, delivery));
     }
 

@@ -20,10 +20,8 @@ pub(super) enum Deadline {
     ReadyIsForgotten { simulation: SimulationId, model: ModelId },
     /// The log of a crash could not be read and is tried again.
     LogIsReadAgain(CrashLog),
-    /// Facts of a simulation are written in company, or again where that failed.
+    /// Facts of a simulation are written in company, or a part of its record again where that failed.
     RecordIsDue(SimulationId),
-    /// A call about a part of a record is made again.
-    RecordCallIsDue,
     /// A request of which only a part was recorded did not come again.
     RequestIsLost(SimulationId),
     /// An ended simulation need not be known any more.

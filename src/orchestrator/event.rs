@@ -85,8 +85,8 @@ pub struct CallOutcome {
 /// What a call about a record came to.
 #[derive(Clone, Debug)]
 pub struct RecordOutcome {
+    pub simulation: SimulationId,
     pub call: RecordCall,
-    pub attempt: u32,
     pub result: Result<RecordAnswer, Error>,
 }
 
@@ -114,8 +114,8 @@ pub enum Command {
     },
     /// Apart from the calls about pods, which it must not wait behind.
     Record {
+        simulation: SimulationId,
         call: RecordCall,
-        attempt: u32,
     },
     /// Apart from the other calls: a long log would hold up a create.
     ReadLog(CrashLog),
@@ -188,6 +188,15 @@ pub enum RecordCall {
         name: RecordName,
         uid: Uid,
     },
+}
+
+impl RecordCall {
+    pub fn name(&self) -> &RecordName {
+        match self {
+            Self::Create(record) => &record.name,
+            Self::Get(name) | Self::Update { name, .. } | Self::Delete { name, .. } => name,
+        }
+    }
 }
 
 /// What became of a model's pod, or who has its name?

@@ -1,7 +1,7 @@
 //! Requests that wait: what one means depends on what runs, which is not known at the beginning, and not while a run's end is recorded.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::Level;
 
@@ -84,8 +84,8 @@ impl Orchestrator {
     }
 
     /// The API has been away for too long from the beginning on.
-    pub(super) fn give_up_held(&mut self, refusal: &Refusal, limit: Option<Duration>, since: Instant, now: Now) {
-        let Some(limit) = limit else { return };
+    pub(super) fn give_up_held(&mut self, refusal: &Refusal, since: Instant, now: Now) {
+        let Some(limit) = refusal.remedy.limit() else { return };
         let is_overdue = |asked_at: Instant| now.instant.saturating_duration_since(asked_at.max(since)) >= limit;
         let overdue: BTreeSet<TopicSegment> =
             self.held_requests.iter().filter(|held| is_overdue(held.came.at)).map(|held| held.simulation.clone()).collect();

@@ -12,9 +12,9 @@ use super::deadline::Deadline;
 use super::deploy::verdict;
 use super::event::{Command, DeployRequest, RecordAnswer, RecordCall, RecordOutcome};
 use super::pod_state::Verdict;
-use super::refusal::{Pause, Reason, Remedy, refusal};
+use super::refusal::{Reason, Refusal, Remedy, refusal};
 use super::simulation::{Model, Simulation};
-use super::{DENIED_LIMIT, Orchestrator, Tell};
+use super::{Orchestrator, Tell};
 use crate::clock::Now;
 use crate::ids::{DeployId, RecordName, SimulationId, Uid};
 use crate::kube::error::Error;
@@ -31,12 +31,12 @@ pub(super) type Revision = u64;
 /// What the cluster has of a simulation's record.
 pub(super) struct Kept {
     pub name: RecordName,
-    /// Each ConfigMap that is there; those that are pieces with the request that they are of.
-    pub objects: BTreeMap<RecordName, (Uid, Option<DeployId>)>,
+    /// Each ConfigMap that is there.
+    objects: BTreeMap<RecordName, Object>,
     /// Of the progress, where there is one.
-    pub version: Option<String>,
+    version: Option<String>,
     /// As the progress was last seen or written.
-    pub text: String,
+    text: String,
     /// Pieces that are not known to be there yet.
     pieces_due: BTreeMap<RecordName, PieceDue>,
     /// Requests whose pieces could not be written in time: their models have failed, and those of later ones do.
@@ -45,13 +45,13 @@ pub(super) struct Kept {
     /// Somebody waits for this one.
     wanted: Revision,
     written: Revision,
-    in_flight: Option<Write>,
+    in_flight: Option<ProgressCall>,
     /// One of which no answer came: it may have been done, which is asked before the next one.
     unanswered: Option<Write>,
-    asking: bool,
     /// How many of the run's requests the progress in the cluster names: those that were whole. Models are numbered through them.
     pub named: usize,
     not_before: Option<Instant>,
+    /// Of calls about the progress, or of deletes, since one worked.
     failures: u32,
     /// Of a run that is over; of one that goes on it is derived from the simulation.
     pub over: Option<Progress>,
@@ -59,11 +59,28 @@ pub(super) struct Kept {
     pub goes: bool,
 }
 
+struct Object {
+    uid: Uid,
+    /// The request that it is a piece of; none: it is the progress.
+    deploy: Option<DeployId>,
+    delete_asked: bool,
+}
+
 struct PieceDue {
+    piece: Arc<NewRecord>,
     deploy: DeployId,
     asked_at: Instant,
+    in_flight: bool,
+    not_before: Instant,
+    failures: u32,
     /// A try of which no answer came may have worked.
     may_be_there: bool,
+}
+
+enum ProgressCall {
+    Write(Write),
+    /// Is it what we wrote?
+    Get,
 }
 
 struct Write {
@@ -86,7 +103,6 @@ impl Kept {
             written: 0,
             in_flight: None,
             unanswered: None,
-            asking: false,
             named: 0,
             not_before: None,
             failures: 0,
@@ -104,13 +120,12 @@ impl Kept {
                 None
             }
         };
-        self.objects.insert(record.name.clone(), (record.uid.clone(), deploy));
+        self.objects.insert(record.name.clone(), Object { uid: record.uid.clone(), deploy, delete_asked: false });
     }
 
     /// How many of these requests, from the first one on, are in the cluster with all their pieces.
     fn whole(&self, deploys: &[DeployId]) -> usize {
-        let is_whole =
-            |deploy: &&DeployId| !self.given_up.contains(*deploy) && self.pieces_due.values().all(|piece| piece.deploy != **deploy);
+        let is_whole = |deploy: &&DeployId| !self.given_up.contains(*deploy) && self.pieces_due.values().all(|due| due.deploy != **deploy);
         deploys.iter().take_while(is_whole).count()
     }
 
@@ -136,14 +151,25 @@ impl Orchestrator {
             kept.named = 0;
             kept.given_up.clear();
         }
-        for piece in NewRecord::pieces(&self.simulator, request) {
-            if !kept.objects.contains_key(&piece.name) {
-                let due = PieceDue { deploy: request.id.clone(), asked_at: now.instant, may_be_there: false };
-                kept.pieces_due.insert(piece.name.clone(), due);
-                self.commands.push_back(Command::Record { call: RecordCall::Create(Arc::new(piece)), attempt: 0 });
-            }
+        let mut missing = NewRecord::pieces(&self.simulator, request);
+        missing.retain(|piece| !kept.objects.contains_key(&piece.name));
+        if missing.is_empty() {
+            self.fact_waited_for(id);
+            return;
         }
-        self.fact_waited_for(id);
+        for piece in missing {
+            let due = PieceDue {
+                deploy: request.id.clone(),
+                asked_at: now.instant,
+                in_flight: false,
+                not_before: now.instant,
+                failures: 0,
+                may_be_there: false,
+                piece: Arc::new(piece),
+            };
+            kept.pieces_due.insert(due.piece.name.clone(), due);
+        }
+        self.touched_records.insert(id.clone());
     }
 
     /// A fact of this simulation has changed. It is written soon.
@@ -157,10 +183,15 @@ impl Orchestrator {
     /// The same, and something waits for it to be written: see [`Self::is_recorded`].
     pub(super) fn fact_waited_for(&mut self, id: &SimulationId) -> Revision {
         self.fact(id);
-        self.records.get_mut(id).map_or(0, |kept| {
-            kept.wanted = kept.changed;
-            kept.changed
-        })
+        self.want_recorded(id)
+    }
+
+    /// Something waits for all facts so far to be written.
+    pub(super) fn want_recorded(&mut self, id: &SimulationId) -> Revision {
+        let Some(kept) = self.records.get_mut(id) else { return 0 };
+        kept.wanted = kept.changed;
+        self.touched_records.insert(id.clone());
+        kept.changed
     }
 
     pub(super) fn is_recorded(&self, id: &SimulationId, revision: Revision) -> bool {
@@ -179,14 +210,35 @@ impl Orchestrator {
     }
 
     pub(super) fn settle_record(&mut self, id: &SimulationId, now: Now) {
-        let is_free = |kept: &&Kept| kept.in_flight.is_none() && !kept.asking && !kept.goes;
-        let Some(kept) = self.records.get(id).filter(|kept| is_free(kept) && !kept.is_written()) else { return };
+        let next = [self.create_pieces(id, now), self.write_progress(id, now)];
+        if let Some(at) = next.into_iter().flatten().min() {
+            self.deadlines.set(at, Deadline::RecordIsDue(id.clone()));
+        }
+    }
+
+    /// When to look again.
+    fn create_pieces(&mut self, id: &SimulationId, now: Now) -> Option<Instant> {
+        let waiting = self.records.get_mut(id)?.pieces_due.values_mut().filter(|due| !due.in_flight);
+        let (due, later): (Vec<_>, Vec<_>) = waiting.partition(|due| due.not_before <= now.instant);
+        for due in due {
+            due.in_flight = true;
+            let call = RecordCall::Create(due.piece.clone());
+            self.commands.push_back(Command::Record { simulation: id.clone(), call });
+        }
+        later.iter().map(|due| due.not_before).min()
+    }
+
+    /// When to look again.
+    fn write_progress(&mut self, id: &SimulationId, now: Now) -> Option<Instant> {
+        let is_free = |kept: &&Kept| kept.in_flight.is_none() && !kept.goes;
+        let kept = self.records.get(id).filter(|kept| is_free(kept) && !kept.is_written())?;
         let waits = kept.failures > 0 || kept.wanted <= kept.written;
         if let Some(at) = kept.not_before.filter(|&at| waits && now.instant < at) {
-            return self.deadlines.set(at, Deadline::RecordIsDue(id.clone()));
+            return Some(at);
         }
         if kept.unanswered.is_some() {
-            return self.ask_for_progress(id);
+            self.ask_for_progress(id);
+            return None;
         }
         let progress = match (self.simulations.get(id), &kept.over) {
             (Some(simulation), _) => {
@@ -194,89 +246,83 @@ impl Orchestrator {
                 progress.deploys.truncate(kept.whole(&simulation.deploys));
                 progress
             }
-            (None, Some(progress)) => progress.clone(),
-            (None, None) => return,
+            (None, over) => over.clone()?,
         };
         if progress.deploys.is_empty() && self.simulations.contains_key(id) {
-            return; // its first piece is awaited
+            return None; // its first piece is awaited
         }
         let text = progress.to_text();
-        let Some(kept) = self.records.get_mut(id) else { return };
-        kept.in_flight = Some(Write { revision: kept.changed, text: text.clone(), named: progress.deploys.len() });
+        let kept = self.records.get_mut(id)?;
+        let write = Write { revision: kept.changed, text: text.clone(), named: progress.deploys.len() };
+        kept.in_flight = Some(ProgressCall::Write(write));
         let name = kept.name.clone();
         let call = match kept.version.clone() {
             Some(version) => RecordCall::Update { name, version, text },
             None => RecordCall::Create(Arc::new(NewRecord { name, simulation: id.clone(), content: Content::Progress { text } })),
         };
-        self.commands.push_back(Command::Record { call, attempt: 0 });
+        self.commands.push_back(Command::Record { simulation: id.clone(), call });
+        None
     }
 
     fn ask_for_progress(&mut self, id: &SimulationId) {
         let Some(kept) = self.records.get_mut(id) else { return };
-        kept.asking = true;
+        kept.in_flight = Some(ProgressCall::Get);
         let call = RecordCall::Get(kept.name.clone());
-        self.commands.push_back(Command::Record { call, attempt: 0 });
+        self.commands.push_back(Command::Record { simulation: id.clone(), call });
     }
 
     pub(super) fn on_record(&mut self, outcome: RecordOutcome, now: Now) {
-        let RecordOutcome { call, attempt, result } = outcome;
-        let name = match &call {
-            RecordCall::Create(record) => &record.name,
-            RecordCall::Get(name) | RecordCall::Update { name, .. } | RecordCall::Delete { name, .. } => name,
-        };
-        let of = |(_, kept): &(&SimulationId, &Kept)| kept.name == *name || name.as_str().starts_with(&format!("{}-", kept.name));
-        let Some(id) = self.records.iter().find(of).map(|(id, _)| id.clone()) else { return };
-        let name = name.clone();
-        match (result, call) {
-            (Ok(RecordAnswer::Done), _) => self.on_record_deleted(&id, &name, now),
-            (Ok(RecordAnswer::Record(record)), RecordCall::Get(_)) => self.judge_record(&id, &record, now),
-            (Ok(RecordAnswer::Record(record)), _) => self.on_record_written(&id, &record, now),
-            (Err(error), RecordCall::Delete { .. }) if error.is_not_found() || error.is_conflict() => {
-                self.on_record_deleted(&id, &name, now)
-            }
-            (Err(error), call) => self.on_record_failed(&id, call, attempt, &error, now),
+        let RecordOutcome { simulation: id, call, result } = outcome;
+        let is_of_progress = self.records.get(&id).is_some_and(|kept| kept.name == *call.name());
+        match (&call, &result) {
+            (_, Err(error)) if refusal(error).reason == Reason::Forbidden => self.keep_no_records(error),
+            (_, Ok(RecordAnswer::Done)) => self.on_object_deleted(&id, call.name(), now),
+            (RecordCall::Delete { name, .. }, Err(error)) => self.on_delete_failed(&id, name, error, now),
+            (RecordCall::Get(_), Ok(RecordAnswer::Record(record))) if is_of_progress => self.judge_progress(&id, record, now),
+            (_, Ok(RecordAnswer::Record(record))) if is_of_progress => self.on_progress_written(&id, record, now),
+            (_, Ok(RecordAnswer::Record(record))) => self.on_piece_kept(&id, record),
+            (_, Err(error)) if is_of_progress => self.on_progress_failed(&id, &call, error, now),
+            (_, Err(error)) => self.on_piece_failed(&id, &call, error, now),
         }
+        self.touched_records.insert(id);
     }
 
-    fn on_record_written(&mut self, id: &SimulationId, record: &Record, now: Now) {
+    fn on_piece_kept(&mut self, id: &SimulationId, piece: &Record) {
+        let Some(kept) = self.records.get_mut(id) else { return };
+        kept.note(piece);
+        kept.pieces_due.remove(&piece.name);
+        self.fact_waited_for(id);
+    }
+
+    fn on_progress_written(&mut self, id: &SimulationId, record: &Record, now: Now) {
         let Some(kept) = self.records.get_mut(id) else { return };
         kept.note(record);
-        if kept.pieces_due.remove(&record.name).is_some() {
-            self.fact_waited_for(id);
+        kept.failures = 0;
+        kept.not_before = Some(now.instant + WRITE_PAUSE);
+        if let Some(ProgressCall::Write(write)) = kept.in_flight.take() {
+            kept.written = write.revision;
+            kept.named = write.named;
         }
-        let Some(kept) = self.records.get_mut(id) else { return };
-        if matches!(record.content, Content::Progress { .. }) {
-            kept.failures = 0;
-            kept.unanswered = None;
-            kept.not_before = Some(now.instant + WRITE_PAUSE);
-            if let Some(write) = kept.in_flight.take() {
-                kept.written = write.revision;
-                kept.named = write.named;
-            }
-            self.handle_held_requests = true;
-            self.discard_old_pieces(id);
-            if self.ended.contains_key(id) {
-                self.touch_pods_of(id);
-            }
-            self.touched_records.insert(id.clone());
+        self.handle_held_requests = true;
+        self.delete_old_pieces(id);
+        if self.ended.contains_key(id) {
+            self.touch_pods_of(id);
         }
         self.touched.insert(id.clone());
     }
 
     /// Somebody has the name, or has changed it since: is it what we wrote?
-    fn judge_record(&mut self, id: &SimulationId, record: &Record, now: Now) {
-        let Some(kept) = self.records.get_mut(id) else { return };
-        let Content::Progress { text } = &record.content else { return self.on_record_written(id, record, now) };
-        kept.asking = false;
+    fn judge_progress(&mut self, id: &SimulationId, record: &Record, now: Now) {
+        let (Some(kept), Content::Progress { text }) = (self.records.get_mut(id), &record.content) else { return };
         match kept.unanswered.take() {
             Some(write) if write.text == *text => {
-                kept.in_flight = Some(write);
-                self.on_record_written(id, record, now);
+                kept.in_flight = Some(ProgressCall::Write(write));
+                self.on_progress_written(id, record, now);
             }
             // Somebody labelled it, say.
             _ if kept.text == *text => {
+                kept.in_flight = None;
                 kept.note(record);
-                self.touched_records.insert(id.clone());
             }
             _ => {
                 let text = format!(
@@ -288,116 +334,61 @@ impl Orchestrator {
         }
     }
 
-    fn on_record_failed(&mut self, id: &SimulationId, call: RecordCall, attempt: u32, error: &Error, now: Now) {
+    fn on_progress_failed(&mut self, id: &SimulationId, call: &RecordCall, error: &Error, now: Now) {
         let refusal = refusal(error);
-        if refusal.reason == Reason::Forbidden {
-            return self.keep_no_records(error);
-        }
-        let is_progress = matches!(&call, RecordCall::Update { .. })
-            || matches!(&call, RecordCall::Create(record) if matches!(record.content, Content::Progress { .. }));
-        match (&call, error) {
-            (RecordCall::Update { name, .. }, error) if error.is_not_found() => {
-                self.say(Level::Warn, format!("The record {name} of simulation {id} was deleted: it is written anew."));
-                if let Some(kept) = self.records.get_mut(id) {
-                    kept.version = None;
-                    kept.objects.remove(name);
-                    kept.in_flight = None;
-                    self.touched_records.insert(id.clone());
-                }
-                return;
-            }
-            (RecordCall::Update { name, .. }, error) if error.is_conflict() => {
-                if let Some(kept) = self.records.get_mut(id).filter(|kept| kept.name == *name) {
-                    kept.in_flight = None;
-                }
-                return self.ask_for_progress(id);
-            }
-            (RecordCall::Get(name), error) if error.is_not_found() => {
-                // What had the name is gone, or nothing had it: it is written anew.
-                if let Some(kept) = self.records.get_mut(id).filter(|kept| kept.name == *name) {
-                    (kept.version, kept.unanswered, kept.asking) = (None, None, false);
-                    self.touched_records.insert(id.clone());
-                    return;
-                }
-                let due = self.records.get(id).and_then(|kept| kept.pieces_due.get(name));
-                if let Some(deploy) = due.map(|piece| piece.deploy.clone()) {
-                    let why = Verdict::failed_without_code("RecordDeleted", "a part of the record was deleted while it was written");
-                    return self.fail_unrecorded(id, &deploy, &why);
-                }
-            }
-            (RecordCall::Create(_), _) if is_progress && refusal.remedy == Remedy::AskWhoHasTheName => {
-                if let Some(kept) = self.records.get_mut(id) {
-                    kept.in_flight = None;
-                }
-                return self.ask_for_progress(id);
-            }
-            (RecordCall::Create(record), _) if refusal.remedy == Remedy::AskWhoHasTheName => {
-                let call = RecordCall::Get(record.name.clone());
-                return self.commands.push_back(Command::Record { call, attempt: 0 });
-            }
-            _ => {}
-        }
-        let wait = match &refusal.remedy {
-            Remedy::HoldAll(pause) | Remedy::HoldCreates(pause) => {
-                backoff(pause.base, pause.cap, attempt, &mut self.jitter).max(pause.at_least)
-            }
-            Remedy::Again(_) | Remedy::AskWhoHasTheName | Remedy::GiveUp => backoff(RETRY_FIRST, RETRY_MAX, attempt, &mut self.jitter),
-        };
-        let may_be_done = matches!(error, Error::Lost(_) | Error::Unreadable(_)) || error.code().is_some_and(|code| code >= 500);
         let Some(kept) = self.records.get_mut(id) else { return };
-        if is_progress {
-            // Written anew, with what is known by then.
-            let is_news = kept.failures == 0;
-            kept.failures += 1;
-            kept.unanswered = kept.in_flight.take().filter(|_| may_be_done);
-            let wait = backoff(RETRY_FIRST, RETRY_MAX, kept.failures, &mut self.jitter).max(wait.min(RETRY_MAX));
-            kept.not_before = Some(now.instant + wait);
-            self.deadlines.set(now.instant + wait, Deadline::RecordIsDue(id.clone()));
-            if is_news {
-                self.say(Level::Warn, format!("The record of simulation {id} cannot be written: {}. Trying again.", refusal.message));
-            }
-            if let Remedy::HoldAll(Pause { limit: Some(limit), .. }) = refusal.remedy
-                && let Some(since) = now.instant.checked_sub(limit)
-            {
-                self.give_up_held(&refusal, Some(limit), since, now);
+        let in_flight = kept.in_flight.take();
+        if error.is_not_found() && !matches!(call, RecordCall::Create(_)) {
+            // Or nothing ever had the name.
+            kept.unanswered = None;
+            kept.objects.remove(call.name());
+            if kept.version.take().is_some() {
+                self.say(Level::Warn, format!("The record {} of simulation {id} was deleted: it is written anew.", call.name()));
             }
             return;
         }
-        if let RecordCall::Create(piece) = &call
-            && let Some(due) = kept.pieces_due.get_mut(&piece.name)
-        {
-            due.may_be_there |= may_be_done;
-            let (deploy, since, may_be_there) = (due.deploy.clone(), due.asked_at, due.may_be_there);
-            let limit = match &refusal.remedy {
-                Remedy::HoldAll(pause) | Remedy::HoldCreates(pause) => pause.limit,
-                Remedy::GiveUp => Some(Duration::ZERO),
-                Remedy::Again(_) | Remedy::AskWhoHasTheName => Some(DENIED_LIMIT),
-            };
-            if limit.is_some_and(|limit| now.instant.saturating_duration_since(since) >= limit) {
-                if !may_be_there {
-                    kept.pieces_due.remove(&piece.name);
-                }
-                self.fail_unrecorded(id, &deploy, &verdict(&refusal));
-                if !may_be_there {
-                    return;
-                }
-            }
+        if refusal.remedy == Remedy::AskWhoHasTheName {
+            return self.ask_for_progress(id);
         }
-        if attempt == 0 {
-            self.say(Level::Warn, format!("A part of the record of simulation {id} cannot be written: {}. Trying again.", refusal.message));
+        // Written anew, with what is known by then.
+        if let Some(ProgressCall::Write(write)) = in_flight {
+            kept.unanswered = may_be_done(error).then_some(write);
         }
-        self.record_calls_later.push((now.instant + wait, call, attempt + 1));
-        self.deadlines.set(now.instant + wait, Deadline::RecordCallIsDue);
+        let wait = wait_after(&refusal, kept.failures, &mut self.jitter);
+        kept.not_before = Some(now.instant + wait);
+        kept.failures += 1;
+        if kept.failures == 1 {
+            self.say(Level::Warn, format!("The record of simulation {id} cannot be written: {}. Trying again.", refusal.message));
+        }
+        if let Some(since) = refusal.remedy.limit().and_then(|limit| now.instant.checked_sub(limit)) {
+            self.give_up_held(&refusal, since, now);
+        }
     }
 
-    /// Those that wait by themselves and are due.
-    pub(super) fn call_records_again(&mut self, now: Now) {
-        let (due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.record_calls_later).into_iter().partition(|(at, ..)| *at <= now.instant);
-        self.commands.extend(due.into_iter().map(|(_, call, attempt)| Command::Record { call, attempt }));
-        self.record_calls_later = later;
-        if let Some(next) = self.record_calls_later.iter().map(|(at, ..)| *at).min() {
-            self.deadlines.set(next, Deadline::RecordCallIsDue);
+    fn on_piece_failed(&mut self, id: &SimulationId, call: &RecordCall, error: &Error, now: Now) {
+        let refusal = refusal(error);
+        let Some(kept) = self.records.get_mut(id) else { return };
+        let Some(due) = kept.pieces_due.get_mut(call.name()) else { return };
+        let is_create = matches!(call, RecordCall::Create(_));
+        if is_create && refusal.remedy == Remedy::AskWhoHasTheName {
+            let call = RecordCall::Get(call.name().clone());
+            return self.commands.push_back(Command::Record { simulation: id.clone(), call });
+        }
+        due.in_flight = false;
+        due.not_before = now.instant + wait_after(&refusal, due.failures, &mut self.jitter);
+        due.failures += 1;
+        due.may_be_there |= may_be_done(error);
+        let (is_news, deploy) = (due.failures == 1, due.deploy.clone());
+        let is_refused = is_create && refusal.remedy == Remedy::GiveUp;
+        let is_overdue = refusal.remedy.limit().is_some_and(|limit| now.instant.saturating_duration_since(due.asked_at) >= limit);
+        if is_refused || is_overdue {
+            // One that may be there is created on, to be known and deleted.
+            if !due.may_be_there {
+                kept.pieces_due.remove(call.name());
+            }
+            self.fail_unrecorded(id, &deploy, &verdict(&refusal));
+        } else if is_news {
+            self.say(Level::Warn, format!("A part of the record of simulation {id} cannot be written: {}. Trying again.", refusal.message));
         }
     }
 
@@ -444,32 +435,37 @@ impl Orchestrator {
     }
 
     /// Those of the run before are not needed once the progress of this one is there.
-    fn discard_old_pieces(&mut self, id: &SimulationId) {
-        let (Some(simulation), Some(kept)) = (self.simulations.get(id), self.records.get(id)) else { return };
-        let is_old = |deploy: &Option<DeployId>| deploy.as_ref().is_some_and(|deploy| !simulation.deploys.contains(deploy));
-        let old = kept.objects.iter().filter(|(_, (_, deploy))| is_old(deploy));
-        let calls: Vec<_> = old.map(|(name, (uid, _))| RecordCall::Delete { name: name.clone(), uid: uid.clone() }).collect();
-        self.commands.extend(calls.into_iter().map(|call| Command::Record { call, attempt: 0 }));
+    fn delete_old_pieces(&mut self, id: &SimulationId) {
+        let Some(deploys) = self.simulations.get(id).map(|simulation| simulation.deploys.clone()) else { return };
+        self.delete_objects(id, |object| object.deploy.as_ref().is_some_and(|deploy| !deploys.contains(deploy)));
     }
 
     /// Pieces first: a progress without them says what it is, and pieces without a progress look like a request.
     pub(super) fn delete_record(&mut self, id: &SimulationId, now: Now) {
         let Some(kept) = self.records.get_mut(id) else { return };
-        if !kept.pieces_due.is_empty() {
+        if !kept.pieces_due.is_empty() || kept.in_flight.is_some() {
             return self.deadlines.set(now.instant + RETRY_MAX, Deadline::EndIsForgotten(id.clone()));
+        }
+        if kept.objects.is_empty() {
+            self.records.remove(id);
+            self.ended.remove(id);
+            return;
         }
         kept.goes = true;
         let is_alone = kept.objects.len() == 1;
-        let next = kept.objects.iter().filter(|(_, (_, deploy))| deploy.is_some() || is_alone);
-        let calls: Vec<_> = next.map(|(name, (uid, _))| RecordCall::Delete { name: name.clone(), uid: uid.clone() }).collect();
-        if calls.is_empty() {
-            self.records.remove(id);
-            self.ended.remove(id);
-        }
-        self.commands.extend(calls.into_iter().map(|call| Command::Record { call, attempt: 0 }));
+        self.delete_objects(id, |object| object.deploy.is_some() || is_alone);
     }
 
-    fn on_record_deleted(&mut self, id: &SimulationId, name: &RecordName, now: Now) {
+    fn delete_objects(&mut self, id: &SimulationId, is_to_go: impl Fn(&Object) -> bool) {
+        let Some(kept) = self.records.get_mut(id) else { return };
+        for (name, object) in kept.objects.iter_mut().filter(|(_, object)| !object.delete_asked && is_to_go(object)) {
+            object.delete_asked = true;
+            let call = RecordCall::Delete { name: name.clone(), uid: object.uid.clone() };
+            self.commands.push_back(Command::Record { simulation: id.clone(), call });
+        }
+    }
+
+    fn on_object_deleted(&mut self, id: &SimulationId, name: &RecordName, now: Now) {
         let Some(kept) = self.records.get_mut(id) else { return };
         kept.objects.remove(name);
         let only_progress_is_left = kept.objects.len() <= 1;
@@ -478,6 +474,37 @@ impl Orchestrator {
         }
         self.handle_held_requests = true;
     }
+
+    fn on_delete_failed(&mut self, id: &SimulationId, name: &RecordName, error: &Error, now: Now) {
+        if error.is_not_found() || error.is_conflict() {
+            return self.on_object_deleted(id, name, now);
+        }
+        let Some(kept) = self.records.get_mut(id) else { return };
+        let Some(object) = kept.objects.get_mut(name) else { return };
+        object.delete_asked = false;
+        if kept.goes {
+            kept.failures += 1;
+            let (refusal, failures) = (refusal(error), kept.failures);
+            let wait = wait_after(&refusal, failures, &mut self.jitter);
+            self.deadlines.set(now.instant + wait, Deadline::EndIsForgotten(id.clone()));
+            if failures == 1 {
+                self.say(Level::Warn, format!("The record of simulation {id} cannot be deleted: {}. Trying again.", refusal.message));
+            }
+        }
+    }
+}
+
+fn wait_after(refusal: &Refusal, failures: u32, jitter: &mut fastrand::Rng) -> Duration {
+    let (base, cap, at_least) = match &refusal.remedy {
+        Remedy::HoldAll(pause) | Remedy::HoldCreates(pause) => (pause.base, pause.cap, pause.at_least),
+        Remedy::Again(_) | Remedy::AskWhoHasTheName | Remedy::GiveUp => (RETRY_FIRST, RETRY_MAX, Duration::ZERO),
+    };
+    backoff(base, cap, failures, jitter).max(at_least)
+}
+
+/// The API server may have done what was asked.
+fn may_be_done(error: &Error) -> bool {
+    matches!(error, Error::Lost(_) | Error::Unreadable(_)) || error.code().is_some_and(|code| code >= 500)
 }
 
 impl Simulation {
@@ -487,12 +514,12 @@ impl Simulation {
         let codes = self.models.values().filter_map(|model| Some((model.number, model.verdict.as_ref()?.exit_code)));
         Progress {
             deploys: self.deploys.clone(),
-            earlier_deploys: self.earlier_deploys.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
+            earlier_deploys: self.earlier_deploys.iter().cloned().collect(),
             created: numbers(&|model| model.has_or_had_pod()),
             ready: numbers(&|model| model.ready),
             ended: codes.collect(),
             told: numbers(&|model| model.told),
-            models_ready: self.models_ready,
+            models_ready: self.models_ready.recorded(),
             over_at: None,
         }
     }

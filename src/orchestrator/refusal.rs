@@ -11,7 +11,7 @@ use crate::kube::error::{Error, Status};
 /// What has not come by then will not come by waiting.
 const UNAVAILABLE_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// A token that is replaced, or a Role that is mended, is so within moments.
-pub(super) const DENIED_LIMIT: Duration = Duration::from_secs(2 * 60);
+const DENIED_LIMIT: Duration = Duration::from_secs(2 * 60);
 /// Other simulations end and give their quota back.
 const QUOTA_LIMIT: Duration = Duration::from_secs(15 * 60);
 
@@ -59,6 +59,16 @@ pub(super) enum Remedy {
     HoldAll(Pause),
     /// Waiting does not help.
     GiveUp,
+}
+
+impl Remedy {
+    /// How long the obstacle may last before those who wait behind it fail, whatever they wait for; none: for ever.
+    pub(super) fn limit(&self) -> Option<Duration> {
+        match self {
+            Self::HoldAll(pause) | Self::HoldCreates(pause) => pause.limit,
+            Self::AskWhoHasTheName | Self::Again(_) | Self::GiveUp => Some(DENIED_LIMIT),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -28,11 +28,7 @@ pub(super) struct Simulation {
     pub ready: usize,
     pub ended: usize,
     pub failed: usize,
-    pub models_ready: ModelsReady,
-    /// With it the record says that `ModelsReady` is being sent.
-    pub models_ready_revision: Revision,
-    /// Never again, also where an earlier process only may have.
-    pub models_ready_published: bool,
+    pub models_ready: Announced,
     /// Models that have ended, which is told when the record holds it.
     pub untold: BTreeMap<ModelId, Revision>,
     /// `ModelHasTerminated` that the broker has not acknowledged: the end of all waits for them.
@@ -58,6 +54,37 @@ pub(super) struct Model {
     pub told: bool,
     /// A verdict that is believed when it stays so until then.
     pub doubt: Option<Verdict>,
+}
+
+/// How far `ModelsReady` is. A second one would reset a running simulation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Announced {
+    No,
+    /// With this revision the record says that it is being sent; then it goes out.
+    WhenRecorded(Revision),
+    /// By us; by an earlier process of ours, perhaps.
+    Published,
+    Acknowledged,
+}
+
+impl Announced {
+    /// What the record says of it.
+    pub(super) fn recorded(self) -> ModelsReady {
+        match self {
+            Self::No => ModelsReady::No,
+            Self::WhenRecorded(_) | Self::Published => ModelsReady::Sending,
+            Self::Acknowledged => ModelsReady::Sent,
+        }
+    }
+
+    /// By an earlier process, of which the record says this.
+    pub(super) fn by_earlier_process(recorded: ModelsReady) -> Self {
+        match recorded {
+            ModelsReady::No => Self::No,
+            ModelsReady::Sending => Self::Published,
+            ModelsReady::Sent => Self::Acknowledged,
+        }
+    }
 }
 
 /// How far the create of a model's pod is. It says what an answer to the question who has the name means.
@@ -91,9 +118,7 @@ impl Simulation {
             ready: 0,
             ended: 0,
             failed: 0,
-            models_ready: ModelsReady::No,
-            models_ready_revision: 0,
-            models_ready_published: false,
+            models_ready: Announced::No,
             untold: BTreeMap::new(),
             unacknowledged: 0,
         }
@@ -101,7 +126,7 @@ impl Simulation {
 
     /// Every model has announced itself, none has failed, and nobody was told yet.
     pub(super) fn models_ready_is_due(&self) -> bool {
-        self.ready == self.models.len() && self.failed == 0 && !self.models_ready_published
+        self.ready == self.models.len() && self.failed == 0 && matches!(self.models_ready, Announced::No | Announced::WhenRecorded(_))
     }
 
     /// The broker has all that was to be told, and nothing waits to be told.

@@ -120,15 +120,12 @@ pub fn in_words(command: &Command) -> String {
             }
         }
         Command::Halt(why) => format!("end at once: {why}"),
-        Command::Record { call, attempt } => {
-            let again = if *attempt > 0 { format!(" (try {})", attempt + 1) } else { String::new() };
-            match call {
-                RecordCall::Create(record) => format!("record create {}{again}", content_in_words(record)),
-                RecordCall::Update { text, .. } => format!("record update progress{}{again}", progress_in_words(text)),
-                RecordCall::Get(name) => format!("record get {}{again}", record_name_in_words(name)),
-                RecordCall::Delete { name, uid } => format!("record delete {} ({uid}){again}", record_name_in_words(name)),
-            }
-        }
+        Command::Record { call, .. } => match call {
+            RecordCall::Create(record) => format!("record create {}", content_in_words(record)),
+            RecordCall::Update { text, .. } => format!("record update progress{}", progress_in_words(text)),
+            RecordCall::Get(name) => format!("record get {}", record_name_in_words(name)),
+            RecordCall::Delete { name, uid } => format!("record delete {} ({uid})", record_name_in_words(name)),
+        },
         Command::ReadLog(log) => {
             let again = if log.attempt > 0 { format!(" (try {})", log.attempt + 1) } else { String::new() };
             format!("read log of {}, container {}{again}", log.pod, log.container)
