@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::BufReader;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
@@ -27,7 +27,7 @@ use crate::config::{KubernetesSettings, PodSettings, Tls, Token};
 use crate::ids::{PodName, Shown};
 use crate::orchestrator::event::{Answer, PodCall, RecordAnswer, RecordCall};
 use crate::secret::Secret;
-use crate::supervise::Beat;
+use crate::supervise::{Beat, lock};
 use error::{Error, Status};
 use pod::Pod;
 use record::{ConfigMap, Record};
@@ -294,7 +294,7 @@ impl Client {
     fn log_warnings(&self, response: &http::Response<Body>, call: &PodCall) {
         for warning in response.headers().get_all(header::WARNING).iter().filter_map(|value| value.to_str().ok()) {
             let text = warning.replace(call.pod().as_str(), "POD");
-            let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut warned = lock(&self.warned);
             if warned.len() < WARNINGS_MAX && warned.insert(text) {
                 log::warn!("The API server warns about pod {}: {warning}. It is not said again of other pods.", call.pod());
             }
@@ -390,7 +390,7 @@ impl TokenSource {
             Token::File(path) => path,
         };
         let now = clock::now().instant;
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&self.held);
         if let Some(held) = &*held
             && now.saturating_duration_since(held.read_at) < TOKEN_AGE_MAX
         {
@@ -411,7 +411,7 @@ impl TokenSource {
     /// For a token that was refused: the file's, if that is another by now.
     fn newer_than(&self, refused: &Secret) -> Option<Secret> {
         let Token::File(path) = &self.source else { return None };
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&self.held);
         let token = read_token(path).ok().filter(|token| token != refused)?;
         *held = Some(Held { token: token.clone(), read_at: clock::now().instant });
         Some(token)

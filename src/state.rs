@@ -1,6 +1,6 @@
 //! The body of the thread `state`: the only one that holds the [`Orchestrator`]. Drain, wait, handle one.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -11,7 +11,7 @@ use crate::ids::SimulationId;
 use crate::mqtt::Publisher;
 use crate::orchestrator::event::{Command, CrashLog, Event, PodCall, RecordCall};
 use crate::orchestrator::{Orchestrator, Readiness};
-use crate::supervise::Beat;
+use crate::supervise::{Beat, lock};
 
 /// A stop waits this long for answers and acknowledgements. What has not come by then is found again by whoever looks next.
 const STOP_LIMIT: Duration = Duration::from_millis(1200);
@@ -38,7 +38,7 @@ pub fn run(mut orchestrator: Orchestrator, events: &Receiver<Event>, outlets: &O
                 return;
             }
         }
-        *outlets.readiness.lock().unwrap_or_else(PoisonError::into_inner) = orchestrator.readiness();
+        *lock(&outlets.readiness) = orchestrator.readiness();
         let now = clock::now();
         if let Some(stop_by) = stop_by
             && (orchestrator.is_idle() || now.instant >= stop_by)

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use log::{error, info};
@@ -20,7 +20,7 @@ use mio::{Events, Interest, Poll, Token};
 use crate::clock;
 use crate::kube::WATCH_IDLE_TIME;
 use crate::orchestrator::Readiness;
-use crate::supervise::{Beat, Threads};
+use crate::supervise::{Beat, Threads, lock};
 
 /// One turn of the thread is at most [`CLIENTS_MAX`] small requests and answers.
 pub const LIMIT: Duration = Duration::from_secs(10);
@@ -107,7 +107,7 @@ impl Server {
                 return;
             }
         };
-        let facts = *readiness.lock().unwrap_or_else(PoisonError::into_inner);
+        let facts = *lock(readiness);
         let troubles = threads.troubles(now);
         let answer = match question {
             Question::Livez => health(&troubles),
