@@ -10,7 +10,8 @@
 //! - `announce`: what is told, and what was acknowledged
 //! - `retention`: every pod of ours in the cluster, and when it goes
 //! - [`pod_state`], `refusal`: the tables that read a pod's status and a failed create
-//! - `record`, `adopt`: what survives us: when it is written, and how a process begins with what the one before it left
+//! - `record`, `kept`, `adopt`: what survives us: when it is written, what the cluster has of it, and how a process begins with what the
+//!   one before it left
 //! - `simulation`, `calls`, `deadline`: the facts, the queue of calls, the table of deadlines
 
 pub mod event;
@@ -22,6 +23,7 @@ mod calls;
 mod deadline;
 mod deploy;
 mod held;
+mod kept;
 mod record;
 mod refusal;
 mod retention;
@@ -42,8 +44,8 @@ use calls::{Calls, Hold, backoff};
 use deadline::{Deadline, Deadlines};
 use event::{BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent};
 use held::{Arrival, Held};
+use kept::{Kept, Revision};
 use pod_state::Verdict;
-use record::{Kept, Revision};
 use refusal::{Reason, Remedy, refusal};
 use retention::{Ended, KnownPod};
 use simulation::{Run, Simulation};

@@ -1,7 +1,6 @@
 //! When a simulation's record is written, and what waits for it. What it says is derived from the facts at the moment of the write, so that
 //! whatever changed meanwhile goes with the next one.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,12 +10,13 @@ use super::calls::backoff;
 use super::deadline::Deadline;
 use super::deploy::verdict;
 use super::event::{Command, DeployRequest, RecordAnswer, RecordCall, RecordOutcome};
+use super::kept::{Kept, Object, PieceDue, ProgressCall, Revision, Write};
 use super::pod_state::Verdict;
 use super::refusal::{Reason, Refusal, Remedy, refusal};
 use super::simulation::{Model, Simulation};
 use super::{Orchestrator, Tell};
 use crate::clock::Now;
-use crate::ids::{DeployId, RecordName, SimulationId, Uid};
+use crate::ids::{DeployId, RecordName, SimulationId};
 use crate::kube::error::Error;
 use crate::kube::record::{Content, NewRecord, Progress, Record};
 
@@ -24,119 +24,6 @@ use crate::kube::record::{Content, NewRecord, Progress, Record};
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
-
-/// Counts the changes of a simulation's facts.
-pub(super) type Revision = u64;
-
-/// What the cluster has of a simulation's record.
-pub(super) struct Kept {
-    pub name: RecordName,
-    /// Each ConfigMap that is there.
-    objects: BTreeMap<RecordName, Object>,
-    /// Of the progress, where there is one.
-    version: Option<String>,
-    /// As the progress was last seen or written.
-    text: String,
-    /// Pieces that are not known to be there yet.
-    pieces_due: BTreeMap<RecordName, PieceDue>,
-    /// Requests whose pieces could not be written in time: their models have failed, and those of later ones do.
-    given_up: BTreeSet<DeployId>,
-    changed: Revision,
-    /// Somebody waits for this one.
-    wanted: Revision,
-    written: Revision,
-    in_flight: Option<ProgressCall>,
-    /// One of which no answer came: it may have been done, which is asked before the next one.
-    unanswered: Option<Write>,
-    /// How many of the run's requests the progress in the cluster names: those that were whole. Models are numbered through them.
-    pub named: usize,
-    not_before: Option<Instant>,
-    /// Of calls about the progress, or of deletes, since one worked.
-    failures: u32,
-    /// Of a run that is over; of one that goes on it is derived from the simulation.
-    pub over: Option<Progress>,
-    /// It is being deleted.
-    pub goes: bool,
-}
-
-struct Object {
-    uid: Uid,
-    /// The request that it is a piece of; none: it is the progress.
-    deploy: Option<DeployId>,
-    delete_asked: bool,
-}
-
-struct PieceDue {
-    piece: Arc<NewRecord>,
-    deploy: DeployId,
-    asked_at: Instant,
-    in_flight: bool,
-    not_before: Instant,
-    failures: u32,
-    /// A try of which no answer came may have worked.
-    may_be_there: bool,
-}
-
-enum ProgressCall {
-    Write(Write),
-    /// Is it what we wrote?
-    Get,
-}
-
-struct Write {
-    revision: Revision,
-    text: String,
-    named: usize,
-}
-
-impl Kept {
-    pub(super) fn new(name: RecordName) -> Self {
-        Self {
-            name,
-            objects: BTreeMap::new(),
-            version: None,
-            text: String::new(),
-            pieces_due: BTreeMap::new(),
-            given_up: BTreeSet::new(),
-            changed: 0,
-            wanted: 0,
-            written: 0,
-            in_flight: None,
-            unanswered: None,
-            named: 0,
-            not_before: None,
-            failures: 0,
-            over: None,
-            goes: false,
-        }
-    }
-
-    pub(super) fn note(&mut self, record: &Record) {
-        let deploy = match &record.content {
-            Content::Piece { deploy, .. } => Some(deploy.clone()),
-            Content::Progress { text } => {
-                self.version = Some(record.version.clone());
-                self.text.clone_from(text);
-                None
-            }
-        };
-        self.objects.insert(record.name.clone(), Object { uid: record.uid.clone(), deploy, delete_asked: false });
-    }
-
-    /// How many of these requests, from the first one on, are in the cluster with all their pieces.
-    fn whole(&self, deploys: &[DeployId]) -> usize {
-        let is_whole = |deploy: &&DeployId| !self.given_up.contains(*deploy) && self.pieces_due.values().all(|due| due.deploy != **deploy);
-        deploys.iter().take_while(is_whole).count()
-    }
-
-    pub(super) fn has_piece_due(&self) -> bool {
-        !self.pieces_due.is_empty()
-    }
-
-    pub(super) fn is_written(&self) -> bool {
-        self.written == self.changed
-    }
-}
 
 impl Orchestrator {
     /// The request's pieces go out; when they are whole, the progress that names it.

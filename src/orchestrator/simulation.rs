@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::kept::Revision;
 use super::pod_state::Verdict;
-use super::record::Revision;
 use crate::ids::{DeployId, ModelId, Uid};
 use crate::kube::pod::NewPod;
 use crate::kube::record::ModelsReady;
