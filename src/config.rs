@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
@@ -403,7 +403,7 @@ impl Reader<'_> {
     /// No names: which of a name's addresses to listen at would be a guess.
     fn status_address(&mut self) -> Option<SocketAddr> {
         const NAME: &str = "STATUS_ADDRESS";
-        let default = SocketAddr::from((Ipv4Addr::UNSPECIFIED, STATUS_PORT));
+        let default = SocketAddr::from((Ipv6Addr::UNSPECIFIED, STATUS_PORT));
         let Some(value) = self.optional(NAME) else { return Some(default) };
         if value.eq_ignore_ascii_case(STATUS_OFF) {
             return None;
@@ -580,8 +580,7 @@ mod tests {
             let config = Config::read(&variables(&[("STATUS_ADDRESS", value)]), &accounts.mounted()).unwrap();
             (config.status.map(|address| address.to_string()), config.settings())
         };
-        for (value, expected) in
-            [("", Some("0.0.0.0:8080")), ("[::]:9", Some("[::]:9")), ("127.0.0.1:0", Some("127.0.0.1:0")), ("OFF", None)]
+        for (value, expected) in [("", Some("[::]:8080")), ("[::]:9", Some("[::]:9")), ("127.0.0.1:0", Some("127.0.0.1:0")), ("OFF", None)]
         {
             let (address, settings) = status(value);
             assert_eq!(address.as_deref(), expected, "{value:?}");

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -58,12 +58,17 @@ struct Client {
 }
 
 impl Server {
-    /// Port 0 is any that is free.
+    /// Port 0 is any that is free. All of IPv6, `[::]`, takes IPv4 too, and is all of IPv4 on a machine without IPv6.
     ///
     /// # Errors
     /// The address is taken, or is not this machine's.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let mut listener = TcpListener::bind(address)?;
+        let mut listener = match TcpListener::bind(address) {
+            Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != ErrorKind::AddrInUse => {
+                TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))?
+            }
+            bound => bound?,
+        };
         let address = listener.local_addr()?;
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
@@ -310,18 +315,34 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("\nthread deployer-19 hangs\nand 3 more\n"), "{answer}");
     }
 
+    /// Says `GET path` to it, and gives the answer.
+    fn ask(address: SocketAddr, path: &str) -> String {
+        let mut stream = net::TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\n\r\n").unwrap();
+        io::read_to_string(stream).unwrap()
+    }
+
+    fn serve(server: Server, supervisor: &Supervisor) {
+        let (threads, readiness) = (supervisor.threads(), Arc::<Mutex<Readiness>>::default());
+        supervisor.spawn("status", LIMIT, move |beat| server.run(&threads, &readiness, beat)).unwrap();
+    }
+
+    #[test]
+    fn a_kubelet_with_ipv4_addresses_is_answered_where_all_of_ipv6_is_listened_at() {
+        let (supervisor, _ends) = Supervisor::new();
+        let server = Server::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))).unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.address().port()));
+        serve(server, &supervisor);
+        assert!(ask(address, "/livez").starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+
     #[test]
     fn a_thread_that_hangs_is_named_by_livez_until_it_goes_on() {
         let (supervisor, _ends) = Supervisor::new();
         let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = server.address();
-        let (threads, readiness) = (supervisor.threads(), Arc::<Mutex<Readiness>>::default());
-        supervisor.spawn("status", LIMIT, move |beat| server.run(&threads, &readiness, beat)).unwrap();
-        let get = |path: &str| {
-            let mut stream = net::TcpStream::connect(address).unwrap();
-            write!(stream, "GET {path} HTTP/1.1\r\n\r\n").unwrap();
-            io::read_to_string(stream).unwrap()
-        };
+        serve(server, &supervisor);
+        let get = |path: &str| ask(address, path);
         let alive = |answer: &str| answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nok\n");
         let answer = get("/livez");
         assert!(alive(&answer), "{answer}");
