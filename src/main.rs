@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
+use mso::clock;
 use mso::config::{self, Config, MOUNTED_ACCOUNT, Tls};
 use mso::kube::Client;
 use mso::logging;
@@ -32,6 +33,9 @@ README.md says what each means. The values in force are logged at start.";
 
 /// After what the service itself takes to stop, and before the two seconds in which Kubernetes and people expect the process to be gone.
 const HARD_STOP_LIMIT: Duration = Duration::from_millis(1850);
+
+/// One stop may be two signals: a terminal's and that of the program which passes it on, or both of `timeout`'s.
+const SAME_STOP: Duration = Duration::from_millis(200);
 
 /// For the two threads here, which do nothing but wait.
 const WAITING_LIMIT: Duration = Duration::from_secs(10);
@@ -117,11 +121,14 @@ fn run(config: &Config) -> Result<(), String> {
         .spawn("signals", WAITING_LIMIT, move |beat| {
             let mut signals = signals.forever();
             let Some(first) = beat.wait(|| signals.next()) else { return };
+            let first_at = clock::now().instant;
             // There is room for it.
             let _ = signals_in.try_send(first);
-            if beat.wait(|| signals.next()).is_some() {
-                // Without a word, as the log itself may be what hangs. It is what was asked for, so the code is the same.
-                std::process::exit(0);
+            while beat.wait(|| signals.next()).is_some() {
+                if clock::now().instant - first_at >= SAME_STOP {
+                    // Without a word, as the log itself may be what hangs. It is what was asked for, so the code is the same.
+                    std::process::exit(0);
+                }
             }
         })
         .map_err(no_thread)?;
