@@ -146,6 +146,7 @@ fn run(config: &Config) -> Result<(), String> {
                 std::process::exit(0);
             }).map_err(no_thread)?;
             let name = signal.ok().and_then(signal_name).unwrap_or("a signal");
+            supervisor.expect_ends();
             info!("Stopping on {name}: what is in flight is finished, pods are left running.");
             service.stop(&ends).map_err(|end| format!("While stopping {end}."))
         }

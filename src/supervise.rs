@@ -42,6 +42,11 @@ impl Supervisor {
         self.threads.clone()
     }
 
+    /// We stop: from here on it is no trouble that threads end, and nobody is told of those that hang.
+    pub fn expect_ends(&self) {
+        lock(&self.threads.0).clear();
+    }
+
     /// `limit` is the longest that one piece of the thread's work can take while all is well with the thread itself, whatever its
     /// neighbours do: past that it hangs.
     ///
@@ -158,6 +163,8 @@ mod tests {
         let end = ends.recv().unwrap();
         assert_eq!((end.thread.as_str(), end.panicked), ("panics", true));
         assert_eq!(supervisor.threads().troubles(clock::now().instant), ["thread returns has ended", "thread panics has ended"]);
+        supervisor.expect_ends();
+        assert_eq!(supervisor.threads().troubles(clock::now().instant), [""; 0], "as we stop");
     }
 
     #[test]
