@@ -5,7 +5,8 @@
 //! sent, as that may block.
 //!
 //! Everything is QoS 1 and nothing is retained. A message counts as published when the broker acknowledged it, and is kept until then, over
-//! any number of connections; it may arrive twice, never not at all.
+//! any number of connections; it may arrive twice, never not at all. But for a `ModelsReady` that no connection has sent: when the next one
+//! begins it is the core's again, as its receiver may be back later than we are.
 //!
 //! What comes in at QoS 1 is acknowledged when the core says so, on the connection that brought it or never; what says nothing to us, at
 //! once. What is not acknowledged comes again with the next connection. Acknowledgements go out as they are given. MQTT 3.1.1 asks for the
@@ -30,7 +31,7 @@ use rumqttc::{Publish, Request, SubAck, Subscribe, SubscribeFilter, SubscribeRea
 use crate::clock;
 use crate::config::MqttSettings;
 use crate::ids::{Shown, SimulatorName};
-use crate::orchestrator::event::{BadRequest, BrokerEvent, Delivery, Event, Message};
+use crate::orchestrator::event::{BadRequest, Body, BrokerEvent, Delivery, Event, Message};
 use crate::supervise::Beat;
 use outbox::Outbox;
 use topic::Incoming;
@@ -102,11 +103,16 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// [`BrokerEvent::Published`] follows, once, when the broker has the message. Ids must grow.
+    /// [`BrokerEvent::Published`] follows, once, when the broker has the message; for `ModelsReady` perhaps [`BrokerEvent::Unsent`]. Ids
+    /// must grow.
     ///
     /// Its size needs no check: the topic has at most 64 200 bytes, the payload a dozen.
     pub fn publish(&self, message: &Message) {
-        let packet = outbox::Packet { topic: topic::of(message, &self.simulator), payload: message::encode(&message.body) };
+        let packet = outbox::Packet {
+            topic: topic::of(message, &self.simulator),
+            payload: message::encode(&message.body),
+            for_this_connection: message.body == Body::ModelsReady,
+        };
         let mut outbox = lock(&self.outbox);
         outbox.add(message.id, packet);
         hand_over(&mut outbox, &self.client);
@@ -220,7 +226,7 @@ impl Connection {
 
     fn handle(&mut self, event: &rumqttc::Event, events: &Sender<Event>) -> Result<(), End> {
         match event {
-            rumqttc::Event::Incoming(Packet::ConnAck(ack)) => self.connected(ack.session_present)?,
+            rumqttc::Event::Incoming(Packet::ConnAck(ack)) => self.connected(ack.session_present, events)?,
             rumqttc::Event::Incoming(Packet::SubAck(ack)) => self.subscribed(ack, events)?,
             rumqttc::Event::Incoming(Packet::Publish(publish)) => self.receive(publish, events),
             rumqttc::Event::Incoming(Packet::PubAck(ack)) => self.acknowledged(ack.pkid, events),
@@ -231,7 +237,7 @@ impl Connection {
         Ok(())
     }
 
-    fn connected(&mut self, session_present: bool) -> Result<(), End> {
+    fn connected(&mut self, session_present: bool, events: &Sender<Event>) -> Result<(), End> {
         let options = &mut self.rumqttc.eventloop.mqtt_options;
         if options.clean_session() {
             options.set_clean_session(false);
@@ -244,6 +250,7 @@ impl Connection {
         if self.is_stopping() {
             return Err(End::Stopped);
         }
+        let unsent = outbox.take_unsent();
         let again = outbox.online(session_present);
         // rumqttc takes `pending` without regard to its limit, and loses what then collides: no more than the outbox's window goes there.
         let pending = &mut self.rumqttc.eventloop.pending;
@@ -253,6 +260,8 @@ impl Connection {
             Request::Publish(Publish { pkid: packet_id, dup: true, ..publish })
         }));
         hand_over(&mut outbox, &self.client);
+        drop(outbox);
+        unsent.into_iter().for_each(|id| self.tell(events, BrokerEvent::Unsent(id)));
         Ok(())
     }
 

@@ -91,6 +91,7 @@ fn what_we_publish_arrives_byte_for_byte_and_not_retained() {
     let broker = Broker::own(ground());
     let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
     let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
     let model = || TopicSegment::new("m").unwrap();
     let bodies = [
         (Body::ModelsReady, "/lifecycle/mso/dots-so/s/ModelsReady", vec![]),
@@ -156,6 +157,27 @@ fn nothing_is_lost_when_a_broker_without_our_session_takes_over() {
     assert!(before.len() <= 500, "some were left for the other broker");
     assert_eq!(ours.published_so_far(1000), (1..=1000).collect::<Vec<_>>(), "each is reported once");
     so.wait_for_all((1..=1000).filter(|id| !before.contains(id)));
+}
+
+/// Its receiver is not back as soon as we are.
+#[test]
+fn models_ready_that_no_connection_has_sent_comes_back_and_what_was_published_with_it_goes_out() {
+    let broker = Broker::own(ground());
+    let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
+    broker.kill();
+    ours.events_until(|event| matches!(event, BrokerEvent::Disconnected));
+    ours.publish(1);
+    ours.publisher.publish(&models_ready(2));
+    ours.publish(3);
+    broker.start();
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    let before = ours.events_until(|event| matches!(event, BrokerEvent::Connected));
+    assert!(before.iter().any(|event| matches!(event, BrokerEvent::Unsent(2))), "said before we are connected: {before:?}");
+    ours.publisher.publish(&models_ready(4));
+    ours.publish(5);
+    let topics = so.topics_until("/lifecycle/mso/dots-so/s/5/ModelHasTerminated");
+    assert_eq!(topics.iter().filter(|topic| topic.ends_with("/ModelsReady")).count(), 1, "{topics:?}");
 }
 
 /// Mosquitto cannot be told to misbehave: devkit's broker on either ground.
@@ -585,6 +607,10 @@ fn terminated(id: MessageId) -> Message {
     Message { id, simulation: TopicSegment::new("s").unwrap(), body }
 }
 
+fn models_ready(id: MessageId) -> Message {
+    Message { id, simulation: TopicSegment::new("s").unwrap(), body: Body::ModelsReady }
+}
+
 fn published(events: &[BrokerEvent]) -> BTreeSet<MessageId> {
     events.iter().filter_map(|event| if let BrokerEvent::Published(id) = event { Some(*id) } else { None }).collect()
 }
@@ -640,7 +666,7 @@ impl Service {
             match self.next() {
                 BrokerEvent::DeployModels { simulation, delivery, .. } => return (simulation.to_string(), delivery),
                 BrokerEvent::ReadyForProcessing { simulation, model, delivery } => return (format!("{simulation}/{model}"), delivery),
-                BrokerEvent::Connected | BrokerEvent::Disconnected | BrokerEvent::Published(_) => {}
+                BrokerEvent::Connected | BrokerEvent::Disconnected | BrokerEvent::Published(_) | BrokerEvent::Unsent(_) => {}
             }
         }
     }
@@ -740,6 +766,16 @@ impl Peer {
 
     fn request(&self, simulation: &str, qos: QoS) {
         self.publish(&format!("/lifecycle/dots-so/mso/{simulation}/DeployModels"), qos, &request("m"));
+    }
+
+    /// What arrives, up to the first with this topic.
+    fn topics_until(&self, last: &str) -> Vec<String> {
+        let mut topics = Vec::new();
+        while topics.last().is_none_or(|topic| topic != last) {
+            let message = self.messages.recv_timeout(PATIENCE);
+            topics.push(message.unwrap_or_else(|_| panic!("{last} never arrived: {topics:?}")).topic);
+        }
+        topics
     }
 
     /// Waits until each of these messages of [`Service::publish`] arrived at least once.

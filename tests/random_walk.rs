@@ -18,7 +18,7 @@ use mso::kube::pod::Pod;
 use mso::kube::record::{Content, NewRecord, Progress};
 use mso::orchestrator::Orchestrator;
 use mso::orchestrator::event::{
-    Answer, Body, BrokerEvent, CallOutcome, Command, CrashLog, Delivery, DeployRequest, Event, MessageId, PodCall, PodsEvent, RecordAnswer,
+    Answer, Body, BrokerEvent, CallOutcome, Command, CrashLog, Delivery, DeployRequest, Event, Message, PodCall, PodsEvent, RecordAnswer,
     RecordCall, RecordOutcome,
 };
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ struct World {
     watch: VecDeque<PodsEvent>,
     /// A list that was taken and has not arrived; the watch goes on from it.
     list: Option<PodsEvent>,
-    unacknowledged: Vec<MessageId>,
+    unacknowledged: Vec<Message>,
     /// Packet ids of what was delivered at QoS 1 and is not acknowledged; none is used twice.
     delivered: BTreeSet<u16>,
     deliveries: u16,
@@ -155,7 +155,7 @@ impl World {
             match command {
                 Command::Call { call, attempt } => self.calls.push(InFlight { call, attempt, result: None }),
                 Command::ReadLog(log) => self.logs.push(log),
-                Command::Publish(message) => self.unacknowledged.push(message.id),
+                Command::Publish(message) => self.unacknowledged.push(message),
                 Command::Record { simulation, call } => self.record_calls.push(RecordInFlight { simulation, call, result: None }),
                 Command::Acknowledge(Delivery { packet_id, .. }) => {
                     let is_awaited = self.delivered.remove(&packet_id);
@@ -542,15 +542,23 @@ impl World {
 
     fn acknowledge(&mut self) {
         if self.connected && !self.unacknowledged.is_empty() {
-            let id = self.unacknowledged.remove(self.random.usize(0..self.unacknowledged.len()));
+            let Message { id, .. } = self.unacknowledged.remove(self.random.usize(0..self.unacknowledged.len()));
             self.handle(Event::Broker(BrokerEvent::Published(id)));
         }
     }
 
     fn toggle_broker(&mut self) {
         self.connected = !self.connected;
-        let event = if self.connected { BrokerEvent::Connected } else { BrokerEvent::Disconnected };
-        self.handle(Event::Broker(event));
+        if !self.connected {
+            return self.handle(Event::Broker(BrokerEvent::Disconnected));
+        }
+        let is_unsent = |message: &mut Message| message.body == Body::ModelsReady && self.random.bool();
+        let unsent: Vec<Message> = self.unacknowledged.extract_if(.., is_unsent).collect();
+        for Message { id, simulation, .. } in unsent {
+            self.heard.get_mut(simulation.as_str()).unwrap().models_ready -= 1;
+            self.handle(Event::Broker(BrokerEvent::Unsent(id)));
+        }
+        self.handle(Event::Broker(BrokerEvent::Connected));
     }
 
     /// By then the watch has caught up: what ended is remembered for ten minutes.

@@ -410,6 +410,38 @@ fn a_kill_while_the_record_of_a_simulation_that_was_over_goes_tells_nothing_agai
 }
 
 #[test]
+fn models_ready_that_did_not_leave_before_the_connection_broke_waits_for_subscribers_too() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.ready("sim", "m1");
+    session.disconnected();
+    let id = session.messages.remove(0);
+    session.handle("ModelsReady was not sent", Event::Broker(BrokerEvent::Unsent(id)));
+    session.connected();
+    session.passes(4.9);
+    session.passes(0.2);
+    session.acknowledged();
+    session.matches("models_ready_that_did_not_leave");
+}
+
+#[test]
+fn models_ready_that_did_not_leave_is_not_sent_once_a_model_has_failed() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.ready("sim", "m1");
+    session.disconnected();
+    session.shows("exit 1", &ended(pod(1, "sim", "m1", "u1"), 1, "Error"));
+    let id = session.messages.remove(0);
+    session.handle("ModelsReady was not sent", Event::Broker(BrokerEvent::Unsent(id)));
+    session.connected();
+    session.passes(6.0);
+    session.acknowledged();
+    session.matches("models_ready_that_did_not_leave_and_a_failure");
+}
+
+#[test]
 fn a_simulation_runs_anew_although_the_right_to_delete_its_record_was_taken_away() {
     let mut session = Session::begun();
     let m1 = pod(1, "sim", "m1", "u1");

@@ -8,7 +8,7 @@
 //! an acknowledgement of ours would wait there for one of the broker's, and a broker that waits for ours before it goes on would wait for
 //! ever.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use crate::orchestrator::event::MessageId;
@@ -21,6 +21,8 @@ pub(super) const WINDOW: u16 = 100;
 pub(super) struct Packet {
     pub(super) topic: String,
     pub(super) payload: Vec<u8>,
+    /// It goes out on this connection or not at all: on the next one its receiver may not be there yet.
+    pub(super) for_this_connection: bool,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +94,15 @@ impl Outbox {
         self.queued.clear();
     }
 
+    /// A connection is about to begin. What was for an earlier one and was not sent on it is given up.
+    pub(super) fn take_unsent(&mut self) -> Vec<MessageId> {
+        let sent: BTreeSet<MessageId> = self.in_flight.values().copied().collect();
+        let is_unsent = |(id, packet): &(&MessageId, &Packet)| packet.for_this_connection && !sent.contains(id);
+        let unsent: Vec<MessageId> = self.unacknowledged.iter().filter(is_unsent).map(|(id, _)| *id).collect();
+        self.unacknowledged.retain(|id, _| !unsent.contains(id));
+        unsent
+    }
+
     /// A connection began, and the broker does or does not remember the last one. The broker may have what this returns: rumqttc is to have
     /// that again, with the old packet ids and in this order, before all others.
     /// MQTT 3.1.1, 4.4.0-1: <https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/os/mqtt-v3.1.1-os.html#_Toc398718101>
@@ -114,7 +125,11 @@ mod tests {
     use super::*;
 
     fn packet(id: MessageId) -> Packet {
-        Packet { topic: format!("/{id}"), payload: Vec::new() }
+        Packet { topic: format!("/{id}"), payload: Vec::new(), for_this_connection: false }
+    }
+
+    fn for_this_connection(id: MessageId) -> Packet {
+        Packet { for_this_connection: true, ..packet(id) }
     }
 
     fn add(outbox: &mut Outbox, ids: RangeInclusive<MessageId>) {
@@ -197,6 +212,21 @@ mod tests {
         outbox.sent(2);
         outbox.sent(3);
         assert_eq!([100, 2, 3].map(|packet_id| outbox.acknowledged(packet_id)), [Some(1), Some(3), Some(4)]);
+    }
+
+    #[test]
+    fn what_is_for_one_connection_is_sent_on_it_or_given_up() {
+        let mut outbox = online_with(1);
+        outbox.add(2, for_this_connection(2));
+        outbox.add(3, for_this_connection(3));
+        assert_eq!(handed_over(&mut outbox), [2, 3]);
+        outbox.sent(1);
+        outbox.sent(2);
+        outbox.offline();
+        outbox.add(4, for_this_connection(4));
+        add(&mut outbox, 5..=5);
+        assert_eq!(outbox.take_unsent(), [3, 4], "the broker may have 2");
+        assert_eq!(online(&mut outbox, true), backlog(&[(1, 1), (2, 2)], &[5]));
     }
 
     #[test]

@@ -47,6 +47,16 @@ impl Orchestrator {
         }
     }
 
+    /// `ModelsReady` waits again, for the broker and for its receiver; the record says already that it is being sent.
+    pub(super) fn on_unsent(&mut self, id: MessageId) {
+        let Some((id, run, _)) = self.unacknowledged.remove(&id) else { return };
+        if let Some(simulation) = self.simulations.get_mut(&id).filter(|simulation| simulation.run == run) {
+            simulation.unacknowledged -= 1;
+            simulation.models_ready = Announced::WhenRecorded(0);
+            self.touched.insert(id);
+        }
+    }
+
     /// A second one would reset a running simulation: that it is being sent is recorded before it goes out.
     pub(super) fn settle_models_ready(&mut self, id: &SimulationId, now: Now) {
         let Some(simulation) = self.simulations.get(id).filter(|simulation| simulation.models_ready_is_due()) else { return };

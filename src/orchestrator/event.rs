@@ -31,6 +31,8 @@ pub enum BrokerEvent {
     Disconnected,
     /// The broker acknowledged this message.
     Published(MessageId),
+    /// The connection ended before this `ModelsReady` was sent, and it never will be.
+    Unsent(MessageId),
     DeployModels {
         simulation: TopicSegment,
         request: Result<DeployRequest, BadRequest>,
