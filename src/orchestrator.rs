@@ -183,7 +183,11 @@ impl Orchestrator {
             Event::Record(outcome) => self.on_record(outcome, now),
             Event::LogRead { log, result } => self.on_log_read(log, &result, now),
             Event::Timeout => {}
-            Event::Stop => self.stopping = true,
+            Event::Stop => {
+                self.stopping = true;
+                // Nothing waits for company any more.
+                self.touched_records.extend(self.records.keys().cloned());
+            }
         }
         while let Some(deadline) = self.deadlines.take_expired(now.instant) {
             self.on_deadline(deadline, now);
@@ -203,9 +207,9 @@ impl Orchestrator {
         [self.deadlines.next(), calls].into_iter().flatten().min()
     }
 
-    /// Nothing is in flight: no call, and no message that the broker has not acknowledged.
+    /// Nothing is in flight: no call, no message that the broker has not acknowledged, and no fact that is not recorded.
     pub fn is_idle(&self) -> bool {
-        self.calls.in_flight() == 0 && self.unacknowledged.is_empty()
+        self.calls.in_flight() == 0 && self.unacknowledged.is_empty() && self.records.values().all(Kept::is_at_rest)
     }
 
     pub fn readiness(&self) -> Readiness {

@@ -84,8 +84,8 @@ impl Service {
         self.readiness.clone()
     }
 
-    /// Ends the state thread, then the connection to the broker, in less than two seconds. The other threads hold nothing: they end when
-    /// they next look up.
+    /// Ends the state thread, then the connection to the broker, in less than two seconds. What the other threads are at was begun by
+    /// it, and waited for as long as there was time: they end when they next look up.
     ///
     /// # Errors
     /// This thread has panicked meanwhile.

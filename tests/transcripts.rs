@@ -442,6 +442,19 @@ fn models_ready_that_did_not_leave_is_not_sent_once_a_model_has_failed() {
 }
 
 #[test]
+fn what_is_not_recorded_yet_is_recorded_before_a_stop() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.created(&pod(1, "sim", "m2", "u2"));
+    session.ready("sim", "m1");
+    assert!(!session.core.is_idle(), "that waits for company");
+    session.handle("SIGTERM", Event::Stop);
+    assert!(session.core.is_idle());
+    session.matches("what_is_recorded_before_a_stop");
+}
+
+#[test]
 fn a_simulation_runs_anew_although_the_right_to_delete_its_record_was_taken_away() {
     let mut session = Session::begun();
     let m1 = pod(1, "sim", "m1", "u1");

@@ -115,6 +115,10 @@ impl Kept {
         !self.pieces_due.is_empty()
     }
 
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.in_flight.is_none() && self.is_written() && self.pieces_due.is_empty()
+    }
+
     pub(super) fn is_written(&self) -> bool {
         self.written == self.changed
     }

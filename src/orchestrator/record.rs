@@ -119,7 +119,7 @@ impl Orchestrator {
     fn write_progress(&mut self, id: &SimulationId, now: Now) -> Option<Instant> {
         let is_free = |kept: &&Kept| kept.in_flight.is_none() && !kept.goes;
         let kept = self.records.get(id).filter(|kept| is_free(kept) && !kept.is_written())?;
-        let waits = kept.failures > 0 || kept.wanted <= kept.written;
+        let waits = kept.failures > 0 || (kept.wanted <= kept.written && !self.stopping);
         if let Some(at) = kept.not_before.filter(|&at| waits && now.instant < at) {
             return Some(at);
         }
