@@ -447,7 +447,7 @@ impl Orchestrator {
             Deadline::RecordIsDue(simulation) => {
                 self.touched_records.insert(simulation);
             }
-            Deadline::RequestIsLost(simulation) => self.tell_lost_request(&simulation),
+            Deadline::RequestIsLost(simulation) => self.tell_lost_request(&simulation, now),
         }
     }
 

@@ -14,14 +14,23 @@ use mso::ids::{SimulationId, SimulatorName, TopicSegment};
 use mso::kube::error::Error;
 use mso::orchestrator::Orchestrator;
 use mso::orchestrator::event::{
-    Answer, BadRequest, BrokerEvent, CallOutcome, Command, CrashLog, Event, MessageId, PodCall, PodsEvent, RecordCall, RecordOutcome,
+    Answer, BadRequest, BrokerEvent, CallOutcome, Command, CrashLog, DeployRequest, Event, MessageId, ModelConfiguration, PodCall,
+    PodsEvent, RecordCall, RecordOutcome,
 };
+use mso::secret::Secret;
 use serde_json::{Value, json};
 
 use crate::words::records::Records;
 use crate::words::{START, at_qos_1, deploy_event, drain, ended, in_words, now_at, parsed, pod, ready_event, refused, request, with};
 
 const HOUR: f64 = 1.0;
+
+/// Two of them are more than a piece of a record.
+fn large_model(id: &str) -> ModelConfiguration {
+    let mut model = request(1, "sim", &[id], HOUR).models.remove(0);
+    model.variables[0].value = Secret::new("é".repeat(300_000));
+    model
+}
 
 /// Plays what surrounds the core, one step at a time, and writes down what is said.
 struct Session {
@@ -439,6 +448,64 @@ fn models_ready_that_did_not_leave_is_not_sent_once_a_model_has_failed() {
     session.passes(6.0);
     session.acknowledged();
     session.matches("models_ready_that_did_not_leave_and_a_failure");
+}
+
+#[test]
+fn running_pods_outlive_the_loss_of_their_progress_and_are_their_models_again() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.passes(2.0);
+    session.records.loses_its_progress();
+    session.restarted(vec![m1.clone()]);
+    session.fails("create so-sim-m1", refused(409, "already exists"));
+    session.got(&m1);
+    session.matches("a_progress_is_lost");
+}
+
+#[test]
+fn running_pods_outlive_the_damage_of_their_record_and_a_request_again_takes_them_up() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.passes(2.0);
+    session.records.is_damaged();
+    session.restarted(vec![m1.clone()]);
+    session.passes(30.0);
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.fails("create so-sim-m1", refused(409, "already exists"));
+    session.got(&m1);
+    session.matches("a_record_is_damaged");
+}
+
+#[test]
+fn a_simulation_ends_whose_request_was_recorded_in_part_and_does_not_come_again() {
+    let mut session = Session::begun();
+    let request = DeployRequest { models: vec![large_model("m1"), large_model("m2")], ..request(1, "sim", &[], HOUR) };
+    session.core.handle(deploy_event(request), now_at(session.start, session.since));
+    session.write_commands();
+    let (simulation, piece) = session.record_calls.remove(0);
+    let result = session.records.carry_out(&piece);
+    session.core.handle(Event::Record(RecordOutcome { simulation, call: piece, result }), now_at(session.start, session.since));
+    session.restarted(vec![]);
+    session.passes(61.0);
+    session.passes(3600.0);
+    session.matches("a_request_recorded_in_part");
+}
+
+#[test]
+fn nobody_is_told_of_an_end_while_pods_of_a_lost_request_run() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.passes(2.0);
+    session.records.loses_its_pieces();
+    session.restarted(vec![m1.clone()]);
+    session.passes(61.0);
+    session.matches("a_request_is_lost_while_its_pods_run");
 }
 
 #[test]

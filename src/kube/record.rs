@@ -362,6 +362,9 @@ pub fn read_request(simulation: &SimulationId, deploy: &DeployId, pieces: &[(Rec
         by_index.insert(index, text.reveal());
         count = of;
     }
+    if count == 0 {
+        return Err("none of its pieces is there".to_owned());
+    }
     if by_index.len() != count {
         return Err(format!("{} of its {count} pieces are there", by_index.len()));
     }

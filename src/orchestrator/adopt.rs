@@ -52,6 +52,7 @@ impl Orchestrator {
             Ok(None) => Progress::default(),
             Err(problem) => {
                 self.say(Level::Error, format!("The record {name} of simulation {id} is damaged: {problem}. Its pods are left alone."));
+                self.await_request(&id, now);
                 return self.forget_run(&id, now);
             }
         };
@@ -66,12 +67,11 @@ impl Orchestrator {
                     Level::Error,
                     format!("The record {name} of simulation {id} lacks a request: {problem}. Its pods are left alone."),
                 );
-                Vec::new()
+                self.await_request(&id, now);
+                return self.forget_run(&id, now);
             }
         };
         if requests.is_empty() {
-            // Whoever sent it at QoS 1 sends it again.
-            self.deadlines.set(now.instant + REQUEST_AWAITED, Deadline::RequestIsLost(id.clone()));
             return self.forget_run(&id, now);
         }
         self.runs += 1;
@@ -106,12 +106,13 @@ impl Orchestrator {
                     let came = Arrival { at: now.instant, connected_at: Some(now.instant), delivery: None };
                     self.held_requests.push(Held { simulation: TopicSegment::from(id), request: Ok(request), came });
                 }
-                Err(problem) => self.say(
-                    Level::Warn,
-                    format!(
+                Err(problem) => {
+                    let text = format!(
                         "A request for simulation {id} was cut off before it was recorded whole: {problem}. It is begun if it comes again."
-                    ),
-                ),
+                    );
+                    self.say(Level::Warn, text);
+                    self.await_request(id, now);
+                }
             }
         }
     }
@@ -197,15 +198,21 @@ impl Orchestrator {
         self.remember_end(id, ended, Progress::default(), now);
     }
 
-    /// Nobody may wait for a request that was cut off.
-    pub(super) fn tell_lost_request(&mut self, id: &SimulationId) {
+    /// Whoever sent it at QoS 1 sends it again.
+    fn await_request(&mut self, id: &SimulationId, now: Now) {
+        self.deadlines.set(now.instant + REQUEST_AWAITED, Deadline::RequestIsLost(id.clone()));
+    }
+
+    /// Nobody may wait for a request that was cut off. While pods of it run there is something to wait for.
+    pub(super) fn tell_lost_request(&mut self, id: &SimulationId, now: Now) {
         if self.simulations.contains_key(id) {
             return;
         }
-        self.say(
-            Level::Error,
-            format!("Simulation {id} ends: its request was recorded in part when the service ended, and did not come again."),
-        );
+        if self.pods.values().any(|known| known.simulation == *id && !known.ended) {
+            return self.await_request(id, now);
+        }
+        self.say(Level::Error, format!("Simulation {id} ends: its request is not whole in its record, and did not come again."));
         self.publish(TopicSegment::from(id), Body::AllModelsHaveTerminated);
+        self.delete_record(id, now);
     }
 }

@@ -121,7 +121,8 @@ impl Orchestrator {
     /// A new run begins: pods whose run was announced as ended make room.
     pub(super) fn replace_pods_of_ended_run(&mut self, id: &SimulationId) {
         let ended = self.ended.remove(id);
-        let was_ended = ended.is_some();
+        // Of a run without requests nothing was known, nor whether it had ended.
+        let was_ended = ended.as_ref().is_some_and(|ended| !ended.deploys.is_empty());
         if let (Some(ended), Some(simulation)) = (ended, self.simulations.get_mut(id)) {
             simulation.earlier_deploys.extend(ended.earlier_deploys);
             simulation.earlier_deploys.extend(ended.deploys);

@@ -26,6 +26,18 @@ impl Records {
         self.by_name.retain(|_, record| matches!(record.content, Content::Progress { .. }));
     }
 
+    pub fn loses_its_progress(&mut self) {
+        self.by_name.retain(|_, record| matches!(record.content, Content::Piece { .. }));
+    }
+
+    pub fn is_damaged(&mut self) {
+        for record in self.by_name.values_mut() {
+            if let Content::Progress { text } = &mut record.content {
+                text.truncate(text.len() / 2);
+            }
+        }
+    }
+
     pub fn is_changed_by_another_service(&mut self) {
         for record in self.by_name.values_mut() {
             if let Content::Progress { text } = &mut record.content {
