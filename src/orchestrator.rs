@@ -323,7 +323,7 @@ impl Orchestrator {
         }
         if self.api.lists == 0 {
             let since = self.api.away_since.or(self.api.refused_since).unwrap_or(now.instant);
-            self.give_up_held(&refusal, since, now);
+            self.give_up_held(&refusal, None, since, now);
         }
     }
 

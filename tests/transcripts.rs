@@ -509,6 +509,95 @@ fn nobody_is_told_of_an_end_while_pods_of_a_lost_request_run() {
 }
 
 #[test]
+fn a_progress_that_cannot_be_created_fails_its_request_in_time() {
+    let mut session = Session::begun();
+    session.records.has_room_for_pieces_only = true;
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.passes(1000.0);
+    session.acknowledged();
+    session.acknowledged();
+    session.records.has_room_for_pieces_only = false;
+    session.passes(3600.0);
+    assert_eq!(session.records.all(), [], "nothing is begun by the next process");
+    session.matches("a_progress_that_cannot_be_created");
+}
+
+#[test]
+fn a_write_that_a_proxy_repeated_is_not_taken_for_that_of_a_second_service() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.records.repeats_the_next_update = true;
+    session.passes(2.0);
+    session.matches("a_write_that_a_proxy_repeated");
+}
+
+#[test]
+fn a_request_behind_one_that_could_not_be_recorded_does_not_begin_after_a_restart() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.passes(2.0);
+    session.records.refuses_pieces = true;
+    session.deploys(2, "sim", &["m2"], HOUR);
+    session.records.refuses_pieces = false;
+    session.deploys(3, "sim", &["m3"], HOUR);
+    session.acknowledged();
+    session.passes(2.0);
+    session.restarted(vec![m1]);
+    session.matches("a_request_behind_one_that_could_not_be_recorded");
+}
+
+#[test]
+fn a_request_that_comes_again_while_its_old_piece_goes_is_recorded_anew() {
+    let mut session = Session::begun();
+    for deploy in [1, 2] {
+        session.deploys(deploy, "sim", &["m1"], HOUR);
+        session.fails("create so-sim-m1", refused(422, "Pod \"so-sim-m1\" is invalid"));
+        session.fails("get so-sim-m1", refused(404, "not found"));
+        session.acknowledged();
+        session.acknowledged();
+    }
+    session.records.deletes_are_away = true;
+    session.deploys(3, "sim", &["m1"], HOUR);
+    session.deploys(2, "sim", &["m1", "m2"], HOUR);
+    session.records.deletes_are_away = false;
+    session.passes(2.0);
+    session.matches("a_request_again_while_its_old_piece_goes");
+}
+
+#[test]
+fn an_end_that_nobody_was_told_is_not_forgotten() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.fails("create so-sim-m1", refused(422, "Pod \"so-sim-m1\" is invalid"));
+    session.fails("get so-sim-m1", refused(404, "not found"));
+    session.acknowledged();
+    session.disconnected();
+    session.passes(700.0);
+    session.restarted(vec![]);
+    session.acknowledged();
+    session.passes(700.0);
+    session.matches("an_end_that_nobody_was_told");
+}
+
+#[test]
+fn models_ready_that_waits_for_the_broker_again_is_not_recorded_as_being_sent() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.core.handle(ready_event("sim", "m1"), now_at(session.start, session.since));
+    session.core.handle(Event::Broker(BrokerEvent::Disconnected), now_at(session.start, session.since));
+    session.write_commands();
+    session.record();
+    session.passes(2.0);
+    session.restarted(vec![pod(1, "sim", "m1", "u1")]);
+    session.passes(5.0);
+    session.matches("models_ready_that_waits_again");
+}
+
+#[test]
 fn what_is_not_recorded_yet_is_recorded_before_a_stop() {
     let mut session = Session::begun();
     session.deploys(1, "sim", &["m1", "m2"], HOUR);

@@ -66,7 +66,7 @@ impl Orchestrator {
         }
         let is_accepted_before = self.simulations.get(&id).is_some_and(|simulation| simulation.deploys.contains(&request.id));
         if !is_accepted_before {
-            self.record_request(&request, now);
+            self.record_request(&request);
         }
         self.add_models(request, now);
         self.fail_behind_unrecorded(&id);

@@ -8,9 +8,10 @@ use log::Level;
 use super::Orchestrator;
 use super::deploy::MAX_BYTES;
 use super::event::{BadRequest, Command, Delivery, DeployRequest};
+use super::kept::Kept;
 use super::refusal::Refusal;
 use crate::clock::Now;
-use crate::ids::TopicSegment;
+use crate::ids::{SimulationId, TopicSegment};
 
 /// That wait together; bad ones have hardly any bytes.
 const MAX_HELD_REQUESTS: usize = 1000;
@@ -56,8 +57,8 @@ impl Orchestrator {
         let id = &request.as_ref().ok()?.simulation;
         // A restart would take the run before for the one that is asked for.
         let is_ending = self.ended.get(id).is_some_and(|ended| !ended.told || !self.is_all_recorded(id));
-        let goes = self.records.get(id).is_some_and(|kept| kept.goes);
-        (is_ending || goes).then_some("the end of its last run is not recorded yet")
+        let is_losing = self.records.get(id).is_some_and(Kept::is_losing);
+        (is_ending || is_losing).then_some("the end of its last run is not recorded yet")
     }
 
     pub(super) fn handle_held(&mut self, now: Now) {
@@ -83,12 +84,13 @@ impl Orchestrator {
         self.held_requests.push(held);
     }
 
-    /// The API has been away for too long from the beginning on.
-    pub(super) fn give_up_held(&mut self, refusal: &Refusal, since: Instant, now: Now) {
+    /// What they wait for has been in the way for too long: for those of one simulation, or for all.
+    pub(super) fn give_up_held(&mut self, refusal: &Refusal, only: Option<&SimulationId>, since: Instant, now: Now) {
         let Some(limit) = refusal.remedy.limit() else { return };
         let is_overdue = |asked_at: Instant| now.instant.saturating_duration_since(asked_at.max(since)) >= limit;
-        let overdue: BTreeSet<TopicSegment> =
-            self.held_requests.iter().filter(|held| is_overdue(held.came.at)).map(|held| held.simulation.clone()).collect();
+        let only = only.map(TopicSegment::from);
+        let held = self.held_requests.iter().filter(|held| only.as_ref().is_none_or(|only| held.simulation == *only));
+        let overdue: BTreeSet<TopicSegment> = held.filter(|held| is_overdue(held.came.at)).map(|held| held.simulation.clone()).collect();
         for id in overdue {
             let (of_simulation, held): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut self.held_requests).into_iter().partition(|held| held.simulation == id);

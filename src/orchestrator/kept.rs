@@ -2,10 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::calls::backoff;
+use super::pod_state::Verdict;
+use super::refusal::{Refusal, Remedy};
 use crate::ids::{DeployId, RecordName, Uid};
 use crate::kube::record::{Content, NewRecord, Progress, Record};
+
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Each has at most 64 KiB, and is tried in half a minute: what has not landed after so many others never will.
+const DOUBTFUL_MAX: usize = 8;
 
 /// Counts the changes of a simulation's facts.
 pub(super) type Revision = u64;
@@ -28,13 +36,15 @@ pub(super) struct Kept {
     pub wanted: Revision,
     pub written: Revision,
     pub in_flight: Option<ProgressCall>,
-    /// One of which no answer came: it may have been done, which is asked before the next one.
-    pub unanswered: Option<Write>,
+    /// No answer came of the last write: whether it was done is asked before the next one.
+    pub is_unanswered: bool,
+    /// Writes since one worked that may have been done, or may be yet: what stands there may be one of these.
+    pub doubtful: Vec<Write>,
     /// How many of the run's requests the progress in the cluster names: those that were whole. Models are numbered through them.
     pub named: usize,
-    pub not_before: Option<Instant>,
-    /// Of calls about the progress, or of deletes, since one worked.
-    pub failures: u32,
+    pub written_at: Option<Instant>,
+    pub write_trouble: Trouble,
+    pub delete_trouble: Trouble,
     /// Of a run that is over; of one that goes on it is derived from the simulation.
     pub over: Option<Progress>,
     /// It is being deleted.
@@ -45,18 +55,58 @@ pub(super) struct Object {
     pub uid: Uid,
     /// The request that it is a piece of; none: it is the progress.
     pub deploy: Option<DeployId>,
-    pub delete_asked: bool,
+    /// It is being deleted, and does not count as there.
+    pub is_doomed: bool,
+    pub in_flight: bool,
 }
 
 pub(super) struct PieceDue {
     pub piece: Arc<NewRecord>,
     pub deploy: DeployId,
-    pub asked_at: Instant,
     pub in_flight: bool,
-    pub not_before: Instant,
-    pub failures: u32,
+    pub trouble: Trouble,
     /// A try of which no answer came may have worked.
     pub may_be_there: bool,
+    /// Its request fails, unless the piece is there after all.
+    pub refused: Option<Verdict>,
+}
+
+/// What stands in the way of a call.
+#[derive(Default)]
+pub(super) struct Trouble {
+    failures: u32,
+    since: Option<Instant>,
+    pub not_before: Option<Instant>,
+}
+
+impl Trouble {
+    pub(super) fn go_on(&mut self, refusal: &Refusal, jitter: &mut fastrand::Rng, now: Instant) {
+        let (base, cap, at_least) = match &refusal.remedy {
+            Remedy::HoldAll(pause) | Remedy::HoldCreates(pause) => (pause.base, pause.cap, pause.at_least),
+            Remedy::Again(_) | Remedy::AskWhoHasTheName | Remedy::GiveUp => (RETRY_FIRST, RETRY_MAX, Duration::ZERO),
+        };
+        self.not_before = Some(now + backoff(base, cap, self.failures, jitter).max(at_least));
+        self.since.get_or_insert(now);
+        self.failures += 1;
+    }
+
+    /// It has just begun.
+    pub(super) fn is_news(&self) -> bool {
+        self.failures == 1
+    }
+
+    pub(super) fn since(&self, now: Instant) -> Instant {
+        self.since.unwrap_or(now)
+    }
+
+    pub(super) fn is_overdue(&self, refusal: &Refusal, now: Instant) -> bool {
+        refusal.remedy.limit().is_some_and(|limit| now.saturating_duration_since(self.since(now)) >= limit)
+    }
+
+    /// When to look again, where that is not now.
+    pub(super) fn waits_until(&self, now: Instant) -> Option<Instant> {
+        self.not_before.filter(|&at| now < at)
+    }
 }
 
 pub(super) enum ProgressCall {
@@ -84,10 +134,12 @@ impl Kept {
             wanted: 0,
             written: 0,
             in_flight: None,
-            unanswered: None,
+            is_unanswered: false,
+            doubtful: Vec::new(),
             named: 0,
-            not_before: None,
-            failures: 0,
+            written_at: None,
+            write_trouble: Trouble::default(),
+            delete_trouble: Trouble::default(),
             over: None,
             goes: false,
         }
@@ -102,13 +154,34 @@ impl Kept {
                 None
             }
         };
-        self.objects.insert(record.name.clone(), Object { uid: record.uid.clone(), deploy, delete_asked: false });
+        self.objects.insert(record.name.clone(), Object { uid: record.uid.clone(), deploy, is_doomed: false, in_flight: false });
     }
 
     /// How many of these requests, from the first one on, are in the cluster with all their pieces.
     pub(super) fn whole(&self, deploys: &[DeployId]) -> usize {
         let is_whole = |deploy: &&DeployId| !self.given_up.contains(*deploy) && self.pieces_due.values().all(|due| due.deploy != **deploy);
         deploys.iter().take_while(is_whole).count()
+    }
+
+    /// A next process is not to begin what was told as failed.
+    pub(super) fn doom_given_up(&mut self) {
+        for object in self.objects.values_mut() {
+            object.is_doomed |= object.deploy.as_ref().is_some_and(|deploy| self.given_up.contains(deploy));
+        }
+        self.pieces_due.retain(|_, due| due.in_flight || due.may_be_there || !self.given_up.contains(&due.deploy));
+    }
+
+    /// Of this write it is not known whether it was done.
+    pub(super) fn doubt(&mut self, write: Write) {
+        if self.doubtful.len() == DOUBTFUL_MAX {
+            self.doubtful.remove(0);
+        }
+        self.doubtful.push(write);
+    }
+
+    /// What goes is not to be counted on.
+    pub(super) fn is_losing(&self) -> bool {
+        self.goes || self.objects.values().any(|object| object.is_doomed)
     }
 
     pub(super) fn has_piece_due(&self) -> bool {

@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-use super::calls::backoff;
 use super::deadline::Deadline;
 use super::deploy::verdict;
 use super::event::{Command, DeployRequest, RecordAnswer, RecordCall, RecordOutcome};
-use super::kept::{Kept, Object, PieceDue, ProgressCall, Revision, Write};
+use super::kept::{Kept, PieceDue, ProgressCall, Revision, Trouble, Write};
 use super::pod_state::Verdict;
-use super::refusal::{Reason, Refusal, Remedy, refusal};
+use super::refusal::{Reason, Remedy, refusal};
 use super::simulation::{Model, Simulation};
 use super::{Orchestrator, Tell};
 use crate::clock::Now;
@@ -22,12 +21,12 @@ use crate::kube::record::{Content, NewRecord, Progress, Record};
 
 /// Facts that nobody waits for are written in company.
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
-const RETRY_FIRST: Duration = Duration::from_millis(500);
-const RETRY_MAX: Duration = Duration::from_secs(30);
+/// A record goes when nothing of it is under way any more.
+const GOES_AGAIN: Duration = Duration::from_secs(30);
 
 impl Orchestrator {
     /// The request's pieces go out; when they are whole, the progress that names it.
-    pub(super) fn record_request(&mut self, request: &DeployRequest, now: Now) {
+    pub(super) fn record_request(&mut self, request: &DeployRequest) {
         let id = &request.simulation;
         if !self.keeps_records {
             return;
@@ -47,11 +46,10 @@ impl Orchestrator {
         for piece in missing {
             let due = PieceDue {
                 deploy: request.id.clone(),
-                asked_at: now.instant,
                 in_flight: false,
-                not_before: now.instant,
-                failures: 0,
+                trouble: Trouble::default(),
                 may_be_there: false,
+                refused: None,
                 piece: Arc::new(piece),
             };
             kept.pieces_due.insert(due.piece.name.clone(), due);
@@ -97,7 +95,7 @@ impl Orchestrator {
     }
 
     pub(super) fn settle_record(&mut self, id: &SimulationId, now: Now) {
-        let next = [self.create_pieces(id, now), self.write_progress(id, now)];
+        let next = [self.create_pieces(id, now), self.write_progress(id, now), self.delete_doomed(id, now)];
         if let Some(at) = next.into_iter().flatten().min() {
             self.deadlines.set(at, Deadline::RecordIsDue(id.clone()));
         }
@@ -105,41 +103,61 @@ impl Orchestrator {
 
     /// When to look again.
     fn create_pieces(&mut self, id: &SimulationId, now: Now) -> Option<Instant> {
-        let waiting = self.records.get_mut(id)?.pieces_due.values_mut().filter(|due| !due.in_flight);
-        let (due, later): (Vec<_>, Vec<_>) = waiting.partition(|due| due.not_before <= now.instant);
-        for due in due {
+        let mut next: Option<Instant> = None;
+        for (name, due) in self.records.get_mut(id)?.pieces_due.iter_mut().filter(|(_, due)| !due.in_flight) {
+            if let Some(at) = due.trouble.waits_until(now.instant) {
+                next = Some(next.map_or(at, |next| next.min(at)));
+                continue;
+            }
             due.in_flight = true;
-            let call = RecordCall::Create(due.piece.clone());
+            let call = if due.refused.is_some() { RecordCall::Get(name.clone()) } else { RecordCall::Create(due.piece.clone()) };
             self.commands.push_back(Command::Record { simulation: id.clone(), call });
         }
-        later.iter().map(|due| due.not_before).min()
+        next
+    }
+
+    /// When to look again.
+    fn delete_doomed(&mut self, id: &SimulationId, now: Now) -> Option<Instant> {
+        let kept = self.records.get_mut(id)?;
+        let later = kept.delete_trouble.waits_until(now.instant);
+        for (name, object) in kept.objects.iter_mut().filter(|(_, object)| object.is_doomed && !object.in_flight) {
+            if later.is_some() {
+                return later;
+            }
+            object.in_flight = true;
+            let call = RecordCall::Delete { name: name.clone(), uid: object.uid.clone() };
+            self.commands.push_back(Command::Record { simulation: id.clone(), call });
+        }
+        None
     }
 
     /// When to look again.
     fn write_progress(&mut self, id: &SimulationId, now: Now) -> Option<Instant> {
         let is_free = |kept: &&Kept| kept.in_flight.is_none() && !kept.goes;
         let kept = self.records.get(id).filter(|kept| is_free(kept) && !kept.is_written())?;
-        let waits = kept.failures > 0 || (kept.wanted <= kept.written && !self.stopping);
-        if let Some(at) = kept.not_before.filter(|&at| waits && now.instant < at) {
+        let waits_for_company = kept.wanted <= kept.written && !self.stopping;
+        let company = kept.written_at.map(|at| at + WRITE_PAUSE).filter(|&at| waits_for_company && now.instant < at);
+        if let Some(at) = company.max(kept.write_trouble.waits_until(now.instant)) {
             return Some(at);
         }
-        if kept.unanswered.is_some() {
+        if kept.is_unanswered {
             self.ask_for_progress(id);
             return None;
         }
         let progress = match (self.simulations.get(id), &kept.over) {
-            (Some(simulation), _) => {
-                let mut progress = simulation.progress();
-                progress.deploys.truncate(kept.whole(&simulation.deploys));
-                progress
-            }
+            (Some(simulation), _) => self.recordable(id, simulation),
             (None, over) => over.clone()?,
         };
-        if progress.deploys.is_empty() && self.simulations.contains_key(id) {
-            return None; // its first piece is awaited
+        let kept = self.records.get_mut(id)?;
+        if progress.deploys.is_empty() {
+            // Its first piece is awaited; or none was kept, so that there is nothing to say of it.
+            if kept.over.is_some() {
+                kept.written = kept.changed;
+                self.touch_pods_of(id);
+            }
+            return None;
         }
         let text = progress.to_text();
-        let kept = self.records.get_mut(id)?;
         let write = Write { revision: kept.changed, text: text.clone(), named: progress.deploys.len() };
         kept.in_flight = Some(ProgressCall::Write(write));
         let name = kept.name.clone();
@@ -149,6 +167,15 @@ impl Orchestrator {
         };
         self.commands.push_back(Command::Record { simulation: id.clone(), call });
         None
+    }
+
+    /// What its record can say: of requests that are in the cluster with all their pieces.
+    pub(super) fn recordable(&self, id: &SimulationId, simulation: &Simulation) -> Progress {
+        let mut progress = simulation.progress();
+        if let Some(kept) = self.records.get(id) {
+            progress.deploys.truncate(kept.whole(&simulation.deploys));
+        }
+        progress
     }
 
     fn ask_for_progress(&mut self, id: &SimulationId) {
@@ -178,20 +205,23 @@ impl Orchestrator {
         let Some(kept) = self.records.get_mut(id) else { return };
         kept.note(piece);
         kept.pieces_due.remove(&piece.name);
+        kept.doom_given_up();
         self.fact_waited_for(id);
     }
 
     fn on_progress_written(&mut self, id: &SimulationId, record: &Record, now: Now) {
         let Some(kept) = self.records.get_mut(id) else { return };
         kept.note(record);
-        kept.failures = 0;
-        kept.not_before = Some(now.instant + WRITE_PAUSE);
+        kept.write_trouble = Trouble::default();
+        kept.written_at = Some(now.instant);
+        kept.is_unanswered = false;
+        kept.doubtful.clear();
         if let Some(ProgressCall::Write(write)) = kept.in_flight.take() {
             kept.written = write.revision;
             kept.named = write.named;
         }
         self.handle_held_requests = true;
-        self.delete_old_pieces(id);
+        self.doom_old_pieces(id);
         if self.ended.contains_key(id) {
             self.touch_pods_of(id);
         }
@@ -201,23 +231,20 @@ impl Orchestrator {
     /// Somebody has the name, or has changed it since: is it what we wrote?
     fn judge_progress(&mut self, id: &SimulationId, record: &Record, now: Now) {
         let (Some(kept), Content::Progress { text }) = (self.records.get_mut(id), &record.content) else { return };
-        match kept.unanswered.take() {
-            Some(write) if write.text == *text => {
-                kept.in_flight = Some(ProgressCall::Write(write));
-                self.on_progress_written(id, record, now);
-            }
+        kept.is_unanswered = false;
+        if let Some(done) = kept.doubtful.iter().position(|write| write.text == *text) {
+            kept.in_flight = Some(ProgressCall::Write(kept.doubtful.remove(done)));
+            self.on_progress_written(id, record, now);
+        } else if kept.text == *text {
             // Somebody labelled it, say.
-            _ if kept.text == *text => {
-                kept.in_flight = None;
-                kept.note(record);
-            }
-            _ => {
-                let text = format!(
-                    "The record {} of simulation {id} was changed by somebody else: a second service serves the same simulator. Ending.",
-                    record.name
-                );
-                self.commands.push_back(Command::Halt(text));
-            }
+            kept.in_flight = None;
+            kept.note(record);
+        } else {
+            let text = format!(
+                "The record {} of simulation {id} was changed by somebody else: a second service serves the same simulator. Ending.",
+                record.name
+            );
+            self.commands.push_back(Command::Halt(text));
         }
     }
 
@@ -227,29 +254,39 @@ impl Orchestrator {
         let in_flight = kept.in_flight.take();
         if error.is_not_found() && !matches!(call, RecordCall::Create(_)) {
             // Or nothing ever had the name.
-            kept.unanswered = None;
+            kept.is_unanswered = false;
             kept.objects.remove(call.name());
             if kept.version.take().is_some() {
                 self.say(Level::Warn, format!("The record {} of simulation {id} was deleted: it is written anew.", call.name()));
             }
             return;
         }
-        if refusal.remedy == Remedy::AskWhoHasTheName {
+        let is_taken = refusal.remedy == Remedy::AskWhoHasTheName;
+        if let Some(ProgressCall::Write(write)) = in_flight
+            && (is_taken || may_be_done(error))
+        {
+            kept.is_unanswered = true;
+            kept.doubt(write);
+        }
+        if is_taken {
             return self.ask_for_progress(id);
         }
         // Written anew, with what is known by then.
-        if let Some(ProgressCall::Write(write)) = in_flight {
-            kept.unanswered = may_be_done(error).then_some(write);
-        }
-        let wait = wait_after(&refusal, kept.failures, &mut self.jitter);
-        kept.not_before = Some(now.instant + wait);
-        kept.failures += 1;
-        if kept.failures == 1 {
+        kept.write_trouble.go_on(&refusal, &mut self.jitter, now.instant);
+        let (is_news, since) = (kept.write_trouble.is_news(), kept.write_trouble.since(now.instant));
+        let is_refused = matches!(call, RecordCall::Create(_)) && refusal.remedy == Remedy::GiveUp;
+        let is_overdue = kept.write_trouble.is_overdue(&refusal, now.instant);
+        let named = kept.named;
+        if is_news {
             self.say(Level::Warn, format!("The record of simulation {id} cannot be written: {}. Trying again.", refusal.message));
         }
-        if let Some(since) = refusal.remedy.limit().and_then(|limit| now.instant.checked_sub(limit)) {
-            self.give_up_held(&refusal, since, now);
+        if is_refused || is_overdue {
+            let unnamed = self.simulations.get(id).and_then(|simulation| simulation.deploys.get(named)).cloned();
+            if let Some(deploy) = unnamed {
+                self.fail_unrecorded(id, &deploy, &verdict(&refusal));
+            }
         }
+        self.give_up_held(&refusal, Some(id), since, now);
     }
 
     fn on_piece_failed(&mut self, id: &SimulationId, call: &RecordCall, error: &Error, now: Now) {
@@ -262,20 +299,27 @@ impl Orchestrator {
             return self.commands.push_back(Command::Record { simulation: id.clone(), call });
         }
         due.in_flight = false;
-        due.not_before = now.instant + wait_after(&refusal, due.failures, &mut self.jitter);
-        due.failures += 1;
-        due.may_be_there |= may_be_done(error);
-        let (is_news, deploy) = (due.failures == 1, due.deploy.clone());
+        due.may_be_there = (due.may_be_there || may_be_done(error)) && !error.is_not_found();
+        due.trouble.go_on(&refusal, &mut self.jitter, now.instant);
+        let is_overdue = due.trouble.is_overdue(&refusal, now.instant);
         let is_refused = is_create && refusal.remedy == Remedy::GiveUp;
-        let is_overdue = refusal.remedy.limit().is_some_and(|limit| now.instant.saturating_duration_since(due.asked_at) >= limit);
-        if is_refused || is_overdue {
-            // One that may be there is created on, to be known and deleted.
-            if !due.may_be_there {
-                kept.pieces_due.remove(call.name());
+        if is_refused || is_overdue || kept.given_up.contains(&due.deploy) {
+            due.refused.get_or_insert_with(|| verdict(&refusal));
+        }
+        let (is_news, may_be_there, deploy) = (due.trouble.is_news(), due.may_be_there, due.deploy.clone());
+        let Some(verdict) = due.refused.clone() else {
+            if is_news {
+                let problem = &refusal.message;
+                self.say(Level::Warn, format!("A part of the record of simulation {id} cannot be written: {problem}. Trying again."));
             }
-            self.fail_unrecorded(id, &deploy, &verdict(&refusal));
-        } else if is_news {
-            self.say(Level::Warn, format!("A part of the record of simulation {id} cannot be written: {}. Trying again.", refusal.message));
+            return;
+        };
+        if !may_be_there {
+            kept.pieces_due.remove(call.name());
+        }
+        // Whether it is there is asked first, but not waited for any longer than for the piece.
+        if !may_be_there || is_overdue {
+            self.fail_unrecorded(id, &deploy, &verdict);
         }
     }
 
@@ -298,7 +342,7 @@ impl Orchestrator {
         self.handle_held_requests = true;
     }
 
-    /// Its pieces could not be kept, and without them no pod is made.
+    /// This request and those after it could not be recorded, so that no pod is made of them: nor by the next process.
     fn fail_unrecorded(&mut self, id: &SimulationId, deploy: &DeployId, verdict: &Verdict) {
         let Some(simulation) = self.simulations.get(id) else { return };
         // The progress names requests in order: without this one it cannot name those after it.
@@ -307,6 +351,8 @@ impl Orchestrator {
         let models: Vec<_> = simulation.models.values().filter(of_unnamed).map(|model| model.pod.model.clone()).collect();
         if let Some(kept) = self.records.get_mut(id) {
             kept.given_up.extend(unnamed);
+            kept.doom_given_up();
+            self.touched_records.insert(id.clone());
         }
         for model in models {
             self.conclude(id, &model, verdict.clone(), Tell::Now);
@@ -322,16 +368,18 @@ impl Orchestrator {
     }
 
     /// Those of the run before are not needed once the progress of this one is there.
-    fn delete_old_pieces(&mut self, id: &SimulationId) {
-        let Some(deploys) = self.simulations.get(id).map(|simulation| simulation.deploys.clone()) else { return };
-        self.delete_objects(id, |object| object.deploy.as_ref().is_some_and(|deploy| !deploys.contains(deploy)));
+    fn doom_old_pieces(&mut self, id: &SimulationId) {
+        let (Some(simulation), Some(kept)) = (self.simulations.get(id), self.records.get_mut(id)) else { return };
+        for object in kept.objects.values_mut() {
+            object.is_doomed |= object.deploy.as_ref().is_some_and(|deploy| !simulation.deploys.contains(deploy));
+        }
     }
 
     /// Pieces first: a progress without them says what it is, and pieces without a progress look like a request.
     pub(super) fn delete_record(&mut self, id: &SimulationId, now: Now) {
         let Some(kept) = self.records.get_mut(id) else { return };
-        if !kept.pieces_due.is_empty() || kept.in_flight.is_some() {
-            return self.deadlines.set(now.instant + RETRY_MAX, Deadline::EndIsForgotten(id.clone()));
+        if !kept.pieces_due.is_empty() || kept.in_flight.is_some() || kept.is_unanswered {
+            return self.deadlines.set(now.instant + GOES_AGAIN, Deadline::EndIsForgotten(id.clone()));
         }
         if kept.objects.is_empty() {
             self.records.remove(id);
@@ -339,27 +387,21 @@ impl Orchestrator {
             return;
         }
         kept.goes = true;
-        let is_alone = kept.objects.len() == 1;
-        self.delete_objects(id, |object| object.deploy.is_some() || is_alone);
-    }
-
-    fn delete_objects(&mut self, id: &SimulationId, is_to_go: impl Fn(&Object) -> bool) {
-        let Some(kept) = self.records.get_mut(id) else { return };
-        for (name, object) in kept.objects.iter_mut().filter(|(_, object)| !object.delete_asked && is_to_go(object)) {
-            object.delete_asked = true;
-            let call = RecordCall::Delete { name: name.clone(), uid: object.uid.clone() };
-            self.commands.push_back(Command::Record { simulation: id.clone(), call });
+        let has_pieces = kept.objects.values().any(|object| object.deploy.is_some());
+        for object in kept.objects.values_mut() {
+            object.is_doomed |= object.deploy.is_some() || !has_pieces;
         }
+        self.touched_records.insert(id.clone());
     }
 
     fn on_object_deleted(&mut self, id: &SimulationId, name: &RecordName, now: Now) {
         let Some(kept) = self.records.get_mut(id) else { return };
         kept.objects.remove(name);
-        let only_progress_is_left = kept.objects.len() <= 1;
-        if kept.goes && only_progress_is_left {
+        kept.delete_trouble = Trouble::default();
+        self.handle_held_requests = true;
+        if kept.goes {
             self.delete_record(id, now);
         }
-        self.handle_held_requests = true;
     }
 
     fn on_delete_failed(&mut self, id: &SimulationId, name: &RecordName, error: &Error, now: Now) {
@@ -368,25 +410,15 @@ impl Orchestrator {
         }
         let Some(kept) = self.records.get_mut(id) else { return };
         let Some(object) = kept.objects.get_mut(name) else { return };
-        object.delete_asked = false;
-        if kept.goes {
-            kept.failures += 1;
-            let (refusal, failures) = (refusal(error), kept.failures);
-            let wait = wait_after(&refusal, failures, &mut self.jitter);
-            self.deadlines.set(now.instant + wait, Deadline::EndIsForgotten(id.clone()));
-            if failures == 1 {
-                self.say(Level::Warn, format!("The record of simulation {id} cannot be deleted: {}. Trying again.", refusal.message));
-            }
+        object.in_flight = false;
+        let refusal = refusal(error);
+        kept.delete_trouble.go_on(&refusal, &mut self.jitter, now.instant);
+        let (is_news, since) = (kept.delete_trouble.is_news(), kept.delete_trouble.since(now.instant));
+        if is_news {
+            self.say(Level::Warn, format!("The record of simulation {id} cannot be deleted: {}. Trying again.", refusal.message));
         }
+        self.give_up_held(&refusal, Some(id), since, now);
     }
-}
-
-fn wait_after(refusal: &Refusal, failures: u32, jitter: &mut fastrand::Rng) -> Duration {
-    let (base, cap, at_least) = match &refusal.remedy {
-        Remedy::HoldAll(pause) | Remedy::HoldCreates(pause) => (pause.base, pause.cap, pause.at_least),
-        Remedy::Again(_) | Remedy::AskWhoHasTheName | Remedy::GiveUp => (RETRY_FIRST, RETRY_MAX, Duration::ZERO),
-    };
-    backoff(base, cap, failures, jitter).max(at_least)
 }
 
 /// The API server may have done what was asked.

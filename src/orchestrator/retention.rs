@@ -20,6 +20,8 @@ use crate::kube::record::Progress;
 
 /// A request that comes again so soon after the end of its simulation may be a redelivery.
 const END_REMEMBERED: Duration = Duration::from_secs(10 * 60);
+/// What nobody was told must not be forgotten.
+const END_UNTOLD: Duration = Duration::from_secs(30);
 /// A date may be centuries ahead; a monotonic clock may not.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// A date is kept to less than a microsecond: what rounding leaves of a wait must not be waited for again and again.
@@ -91,7 +93,7 @@ impl Orchestrator {
         let Some(simulation) = self.simulations.remove(&id) else { return };
         // From the announcement on, not from the container's end: a kubelet may be late to tell, and its clock wrong.
         let delete_by = self.server_time(now).plus_seconds(simulation.keep_logs_hours * 3600.0);
-        self.remember_end(&id, Ended::of(&simulation, Some(now.instant), delete_by), simulation.progress(), now);
+        self.remember_end(&id, Ended::of(&simulation, Some(now.instant), delete_by), self.recordable(&id, &simulation), now);
     }
 
     pub(super) fn remember_end(&mut self, id: &SimulationId, ended: Ended, progress: Progress, now: Now) {
@@ -106,6 +108,9 @@ impl Orchestrator {
         let is_old = |ended: &Ended| ended.at.is_none_or(|at| now.instant.saturating_duration_since(at) >= END_REMEMBERED);
         if !self.ended.get(id).is_some_and(is_old) {
             return;
+        }
+        if !self.ended.get(id).is_some_and(|ended| ended.told) || !self.is_all_recorded(id) {
+            return self.deadlines.set(now.instant + END_UNTOLD, Deadline::EndIsForgotten(id.clone()));
         }
         // By now the watch has nothing more to say of those that are gone.
         self.pods.retain(|_, known| known.simulation != *id || !known.gone);

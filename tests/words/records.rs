@@ -15,6 +15,12 @@ pub struct Records {
     changes: u32,
     /// The Role does not allow ConfigMaps.
     pub are_forbidden: bool,
+    /// The quota is full by the time that a progress is created.
+    pub has_room_for_pieces_only: bool,
+    pub refuses_pieces: bool,
+    pub deletes_are_away: bool,
+    /// Something on the way sends it twice, and gives the second answer.
+    pub repeats_the_next_update: bool,
 }
 
 impl Records {
@@ -50,6 +56,19 @@ impl Records {
     pub fn carry_out(&mut self, call: &RecordCall) -> Result<RecordAnswer, Error> {
         if self.are_forbidden {
             return Err(refused(403, "User \"u\" cannot patch resource \"configmaps\""));
+        }
+        if self.has_room_for_pieces_only && matches!(call, RecordCall::Create(new) if matches!(new.content, Content::Progress { .. })) {
+            return Err(refused(403, "exceeded quota: q"));
+        }
+        if self.refuses_pieces && matches!(call, RecordCall::Create(new) if matches!(new.content, Content::Piece { .. })) {
+            return Err(refused(422, "invalid"));
+        }
+        if self.deletes_are_away && matches!(call, RecordCall::Delete { .. }) {
+            return Err(Error::Lost("no answer".to_owned()));
+        }
+        if self.repeats_the_next_update && matches!(call, RecordCall::Update { .. }) {
+            self.repeats_the_next_update = false;
+            let _ = self.carry_out(call);
         }
         self.changes += 1;
         let version = self.changes.to_string();
