@@ -114,7 +114,8 @@ struct Broker {
     connected_at: Option<Instant>,
     /// Nothing that waits for subscribers goes out before.
     subscribers_at: Option<Instant>,
-    was_connected: bool,
+    /// Others may have lost their connection with ours, or with that of the process before this one.
+    is_known_to_others: bool,
 }
 
 /// What the service needs to do its work, as far as the core knows of it.
@@ -224,13 +225,18 @@ impl Orchestrator {
         match event {
             BrokerEvent::Connected => {
                 self.broker.connected_at = Some(now.instant);
-                if self.broker.was_connected {
+                if self.broker.is_known_to_others {
                     self.broker.subscribers_at = Some(now.instant + SUBSCRIBERS_RETURN);
                 }
-                self.broker.was_connected = true;
+                self.broker.is_known_to_others = true;
                 self.touched.extend(self.simulations.keys().cloned());
             }
-            BrokerEvent::Disconnected => self.broker.connected_at = None,
+            BrokerEvent::Disconnected => {
+                self.broker.connected_at = None;
+                // Acknowledged on another connection they acknowledge nothing: the broker delivers again.
+                self.deliveries.clear();
+                self.touched.extend(self.simulations.keys().cloned());
+            }
             BrokerEvent::Published(id) => self.on_published(id, now),
             BrokerEvent::Unsent(id) => self.on_unsent(id),
             BrokerEvent::DeployModels { simulation, request, delivery } => {

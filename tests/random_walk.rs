@@ -58,6 +58,8 @@ struct World {
     unacknowledged: Vec<Message>,
     /// Packet ids of what was delivered at QoS 1 and is not acknowledged; none is used twice.
     delivered: BTreeSet<u16>,
+    /// On connections that have ended: to acknowledge these says nothing to the broker.
+    delivered_before: BTreeSet<u16>,
     deliveries: u16,
     connected: bool,
     /// Of each simulation since its last start, as its SO heard it.
@@ -120,6 +122,7 @@ impl World {
             shown_on_node: BTreeSet::new(),
             unacknowledged: Vec::new(),
             delivered: BTreeSet::new(),
+            delivered_before: BTreeSet::new(),
             deliveries: 0,
             connected: false,
             heard: BTreeMap::new(),
@@ -158,7 +161,7 @@ impl World {
                 Command::Publish(message) => self.unacknowledged.push(message),
                 Command::Record { simulation, call } => self.record_calls.push(RecordInFlight { simulation, call, result: None }),
                 Command::Acknowledge(Delivery { packet_id, .. }) => {
-                    let is_awaited = self.delivered.remove(&packet_id);
+                    let is_awaited = self.delivered.remove(&packet_id) || self.delivered_before.remove(&packet_id);
                     self.holds(is_awaited, "an acknowledgement is of what was delivered, once");
                 }
                 Command::Say(..) => {}
@@ -333,6 +336,7 @@ impl World {
         self.logs.clear();
         self.unacknowledged.clear();
         self.delivered.clear();
+        self.delivered_before.clear();
         self.trace.push("killed".to_owned());
         self.core = Orchestrator::new(SimulatorName::new("so").unwrap(), WORKERS, self.random.u64(..));
         for heard in self.heard.values_mut() {
@@ -550,6 +554,7 @@ impl World {
     fn toggle_broker(&mut self) {
         self.connected = !self.connected;
         if !self.connected {
+            self.delivered_before.append(&mut self.delivered);
             return self.handle(Event::Broker(BrokerEvent::Disconnected));
         }
         let is_unsent = |message: &mut Message| message.body == Body::ModelsReady && self.random.bool();

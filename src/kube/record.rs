@@ -249,7 +249,11 @@ impl Progress {
             texts.iter().map(|text| DeployId::new(text).map_err(|error| error.to_string())).collect()
         };
         let mut ended: BTreeMap<usize, i32> = text.ended.iter().map(|number| (number, 0)).collect();
-        ended.extend(text.failed.iter().zip(text.exit_codes));
+        let failed: Vec<usize> = text.failed.iter().collect();
+        if failed.len() != text.exit_codes.len() {
+            return Err(format!("exitCodes: there are {}, and {} have failed", text.exit_codes.len(), failed.len()));
+        }
+        ended.extend(failed.into_iter().zip(text.exit_codes));
         Ok(Self {
             deploys: ids(&text.deploys)?,
             earlier_deploys: ids(&text.earlier_deploys)?,

@@ -13,7 +13,7 @@ use super::kept::Kept;
 use super::pod_state::Verdict;
 use super::retention::Ended;
 use super::simulation::{Announced, Creation, Simulation};
-use super::{Orchestrator, Tell};
+use super::{Orchestrator, SUBSCRIBERS_RETURN, Tell};
 use crate::clock::Now;
 use crate::ids::{DeployId, ModelId, RecordName, SimulationId, TopicSegment};
 use crate::kube::record::{Content, Progress, Record, read_request};
@@ -29,6 +29,11 @@ impl Orchestrator {
         let mut by_simulation: BTreeMap<SimulationId, Vec<Record>> = BTreeMap::new();
         for record in std::mem::take(&mut self.found_records) {
             by_simulation.entry(record.simulation.clone()).or_default().push(record);
+        }
+        // The broker may have gone down with us.
+        if !by_simulation.is_empty() {
+            self.broker.subscribers_at = self.broker.connected_at.map(|at| at + SUBSCRIBERS_RETURN);
+            self.broker.is_known_to_others = true;
         }
         for (id, records) in by_simulation {
             self.adopt_record(id, records, now);

@@ -6,7 +6,7 @@ use super::Orchestrator;
 use super::deadline::Deadline;
 use super::event::{Body, Command, Delivery, Message, MessageId};
 use super::pod_state::Verdict;
-use super::simulation::Announced;
+use super::simulation::{Announced, Simulation};
 use crate::clock::Now;
 use crate::ids::{ModelId, SimulationId, TopicSegment};
 
@@ -59,13 +59,17 @@ impl Orchestrator {
 
     /// A second one would reset a running simulation: that it is being sent is recorded before it goes out.
     pub(super) fn settle_models_ready(&mut self, id: &SimulationId, now: Now) {
-        let Some(simulation) = self.simulations.get(id).filter(|simulation| simulation.models_ready_is_due()) else { return };
-        if self.broker.connected_at.is_none() {
+        if !self.simulations.get(id).is_some_and(Simulation::models_ready_is_due) {
             return;
         }
-        if let Some(at) = self.broker.subscribers_at.filter(|&at| now.instant < at) {
-            return self.deadlines.set(at, Deadline::SubscribersAreBack(id.clone()));
+        let subscribers_at = self.broker.subscribers_at.filter(|&at| now.instant < at);
+        if self.broker.connected_at.is_none() || subscribers_at.is_some() {
+            if let Some(at) = subscribers_at {
+                self.deadlines.set(at, Deadline::SubscribersAreBack(id.clone()));
+            }
+            return self.send_models_ready_later(id);
         }
+        let Some(simulation) = self.simulations.get(id) else { return };
         let revision = match simulation.models_ready {
             Announced::WhenRecorded(revision) => revision,
             _ => self.fact_waited_for(id),
@@ -78,6 +82,15 @@ impl Orchestrator {
         }
         self.say(Level::Info, format!("All models in simulation {id} are running. Send out ModelsReady."));
         self.announce(id, Body::ModelsReady, Told::ModelsReady);
+    }
+
+    /// Meanwhile the record is not to say that it is being sent.
+    fn send_models_ready_later(&mut self, id: &SimulationId) {
+        let Some(simulation) = self.simulations.get_mut(id) else { return };
+        if simulation.models_ready != Announced::No {
+            simulation.models_ready = Announced::No;
+            self.fact(id);
+        }
     }
 
     /// Ends that stand nowhere but in the record, once they stand there.

@@ -73,6 +73,20 @@ impl Orchestrator {
     }
 
     pub(super) fn hold_request(&mut self, held: Held, why: &str) {
+        let is_same = |other: &Held| match (&other.request, &held.request) {
+            (Ok(other), Ok(request)) => (&other.simulation, &other.id) == (&request.simulation, &request.id),
+            _ => false,
+        };
+        if let Some(same) = self.held_requests.iter_mut().find(|other| is_same(other)) {
+            // Delivered again, or asked for again: the later one counts, and there is not one more to hold.
+            let earlier = std::mem::replace(&mut same.came, held.came);
+            if same.came.delivery.is_some() {
+                self.commands.extend(earlier.delivery.map(Command::Acknowledge));
+            } else {
+                same.came.delivery = earlier.delivery;
+            }
+            return;
+        }
         let requests = self.held_requests.iter().chain([&held]).filter_map(|held| held.request.as_ref().ok());
         let bytes: usize = requests.map(DeployRequest::bytes).sum();
         if bytes > MAX_BYTES || self.held_requests.len() == MAX_HELD_REQUESTS {
