@@ -401,3 +401,132 @@ fn split(mut text: &str) -> Vec<&str> {
     parts.push(text);
     parts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn simulator() -> SimulatorName {
+        SimulatorName::new("so").unwrap()
+    }
+
+    fn request(models: &[(&str, &str)]) -> DeployRequest {
+        let (simulator, simulation) = (SimulatorId::new("so").unwrap(), SimulationId::new("sim").unwrap());
+        let model = |(id, value): &(&str, &str)| {
+            let model = ModelId::new(id).unwrap();
+            let pod = PodName::of(&simulator, &simulation, &model).unwrap();
+            let variables = vec![Variable { name: "A".to_owned(), value: Secret::new(*value) }];
+            ModelConfiguration { model, pod, image: "model:1".to_owned(), variables }
+        };
+        let id = DeployId::new("00000000000000ab").unwrap();
+        DeployRequest { id, models: models.iter().map(model).collect(), simulator, simulation, keep_logs_hours: 1.5 }
+    }
+
+    /// Its pieces' names and texts, the last first.
+    fn pieces(request: &DeployRequest) -> Vec<(RecordName, Secret)> {
+        let piece = |record: NewRecord| match record.content {
+            Content::Piece { text, .. } => (record.name, text),
+            Content::Progress { .. } => panic!("a request has pieces"),
+        };
+        NewRecord::pieces(&simulator(), request).into_iter().map(piece).rev().collect()
+    }
+
+    #[test]
+    fn a_request_of_several_pieces_is_read_back_in_whatever_order_they_come() {
+        // Two bytes each, so that a cut may fall into one.
+        let large = "é".repeat(800_000);
+        let request = request(&[("m1", &format!("x{large}")), ("m2", "")]);
+        let pieces = pieces(&request);
+        let names: Vec<&str> = pieces.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["mso-5f3fb791ee13522e-00000000000000ab-1-of-2", "mso-5f3fb791ee13522e-00000000000000ab-0-of-2"]);
+        assert!(pieces.iter().all(|(_, text)| text.reveal().len() <= PIECE_BYTES_MAX));
+        assert_eq!(read_request(&request.simulation, &request.id, &pieces), Ok(request));
+    }
+
+    #[test]
+    fn a_request_that_lacks_a_piece_is_not_whole() {
+        let request = request(&[("m1", &"x".repeat(1_000_000))]);
+        let problem = |pieces: &[(RecordName, Secret)]| read_request(&request.simulation, &request.id, pieces).unwrap_err();
+        assert_eq!(problem(&pieces(&request)[..1]), "1 of its 2 pieces are there");
+        assert_eq!(problem(&[]), "none of its pieces is there");
+    }
+
+    #[test]
+    fn a_piece_stands_in_the_cluster_for_the_next_version_to_read() {
+        let piece = NewRecord::pieces(&simulator(), &request(&[("m1", "1")])).remove(0);
+        let expected = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {
+                "name": "mso-5f3fb791ee13522e-00000000000000ab-0-of-1",
+                "labels": {"mso.dots/simulator": "so", "simulation_id": "sim"},
+                "annotations": {"mso.dots/format": "1", "mso.dots/deploy": "00000000000000ab"},
+            },
+            "immutable": true,
+            "data": {
+                "request": r#"{"simulatorId":"so","keepLogsHours":1.5,"models":[{"id":"m1","image":"model:1","variables":[["A","1"]]}]}"#,
+            },
+        });
+        assert_eq!(piece.manifest(&simulator()), expected);
+    }
+
+    #[test]
+    fn a_progress_stands_in_the_cluster_for_the_next_version_to_read() {
+        let progress = Progress {
+            deploys: vec![DeployId::new("00000000000000ab").unwrap()],
+            earlier_deploys: vec![DeployId::new("00000000000000cd").unwrap()],
+            created: [0, 1, 5].into_iter().collect(),
+            ready: [1].into_iter().collect(),
+            ended: BTreeMap::from([(0, 0), (1, 3), (5, -1)]),
+            told: [0].into_iter().collect(),
+            models_ready: ModelsReady::Sent,
+            over_at: Some(UnixTime(1.5)),
+        };
+        let text = concat!(
+            r#"{"deploys":["00000000000000ab"],"earlierDeploys":["00000000000000cd"],"created":"c4","ready":"4","ended":"c4","#,
+            r#""failed":"44","exitCodes":[3,-1],"told":"8","modelsReady":"sent","overAt":1.5}"#
+        );
+        assert_eq!(progress.to_text(), text);
+        assert_eq!(Progress::read(text), Ok(progress));
+    }
+
+    #[test]
+    fn a_damaged_progress_is_no_success() {
+        for (text, problem) in [
+            ("", "EOF while parsing a value"),
+            (r#"{"deploys":["x y"]}"#, "x y"),
+            (r#"{"deploys":[],"ready":"g"}"#, "no hexadecimal digit"),
+            (r#"{"deploys":[],"ended":"8","failed":"8"}"#, "exitCodes: there are 0, and 1 have failed"),
+        ] {
+            let error = Progress::read(text).unwrap_err();
+            assert!(error.contains(problem), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_none_of_our_records_says_why() {
+        let ours = json!({
+            "metadata": {
+                "name": "mso-5f3fb791ee13522e", "uid": "u", "resourceVersion": "7",
+                "labels": {"mso.dots/simulator": "so", "simulation_id": "sim"}, "annotations": {"mso.dots/format": "1"},
+            },
+            "data": {"progress": "{}"},
+        });
+        let read = |pointer: &str, value: Value| {
+            let mut map = ours.clone();
+            *map.pointer_mut(pointer).unwrap() = value;
+            serde_json::from_value::<ConfigMap>(map).unwrap().into_record(&simulator())
+        };
+        let record = read("/metadata/uid", json!("u")).unwrap();
+        assert_eq!((record.version.as_str(), record.content), ("7", Content::Progress { text: "{}".to_owned() }));
+        for (pointer, value, problem) in [
+            ("/metadata/labels", json!({}), "it is not ours"),
+            ("/metadata/annotations", json!({}), "it has no format"),
+            ("/metadata/annotations", json!({"mso.dots/format": "2"}), "its format is \"2\", and this version of the service reads \"1\""),
+            ("/metadata/labels", json!({"mso.dots/simulator": "so"}), "it names no simulation"),
+            ("/data", json!({"request": "{}"}), "it names no request"),
+            ("/data", Value::Null, "it has neither a request nor a progress"),
+        ] {
+            assert_eq!(read(pointer, value.clone()).unwrap_err(), problem, "{pointer} {value}");
+        }
+    }
+}
