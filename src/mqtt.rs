@@ -42,6 +42,8 @@ const MAX_PACKET_BYTES: usize = 16 * 1024 * 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// musl's resolver takes 5 s where a search suffix answers SERVFAIL.
 const CONNECTION_TIMEOUT_SECONDS: u64 = 10;
+/// rumqttc is back after connecting, and at each keep-alive with the same time again to send a ping.
+pub const RECEIVE_TIME_MAX: Duration = KEEP_ALIVE.saturating_add(Duration::from_secs(CONNECTION_TIMEOUT_SECONDS));
 /// rumqttc's queue allocates as it grows, so that this costs nothing: never full, it never blocks the state thread.
 /// Not `usize::MAX`, to which flume adds one.
 const REQUESTS: usize = u32::MAX as usize;

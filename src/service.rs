@@ -27,9 +27,8 @@ const STOP_LIMIT: Duration = Duration::from_millis(1700);
 /// The longest that a piece of work takes where nothing hangs. An event at 10 000 models takes well under a second; this is for a machine
 /// that is busy with other things, and for a log that is slow to take its lines.
 const STATE_LIMIT: Duration = Duration::from_secs(30);
-/// rumqttc is back after 10 s of connecting, and at each keep-alive of 15 s with 10 s to send a ping. Then there may be an event to hand
-/// over.
-const MQTT_LIMIT: Duration = Duration::from_secs(25).saturating_add(STATE_LIMIT);
+/// Then there may be an event to hand over.
+const MQTT_LIMIT: Duration = mqtt::RECEIVE_TIME_MAX.saturating_add(STATE_LIMIT);
 /// One call, or one event of a watch, which is silent for 90 s at most; then its outcome to hand over.
 const API_LIMIT: Duration = CALL_TIME_MAX.saturating_add(STATE_LIMIT);
 

@@ -25,7 +25,7 @@ pub struct Outlets {
     pub calls: Sender<(PodCall, u32)>,
     pub records: Sender<(SimulationId, RecordCall)>,
     pub logs: Sender<CrashLog>,
-    /// As of the last event. How old that is, whoever asks can see by the time in it.
+    /// As of the last event: a state thread that hangs is the heartbeat's to tell.
     pub readiness: Arc<Mutex<Readiness>>,
 }
 
