@@ -21,6 +21,9 @@ const WATCH_SECONDS: RangeInclusive<u32> = 240..=290;
 /// A watch that ends sooner and without an event is cut by something between us and the API server. At once again would be a busy loop.
 const WATCH_TIME_MIN: Duration = Duration::from_secs(1);
 
+/// An API server that has just begun knows no Roles for a moment, and refuses what it will allow.
+const ROLES_KNOWN_AFTER: Duration = Duration::from_secs(10);
+
 // client-go's: https://github.com/kubernetes/client-go/blob/master/tools/cache/reflector.go
 const PAUSE_FIRST: Duration = Duration::from_millis(800);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -40,17 +43,10 @@ fn follow(client: &Client, send: Send<'_>, beat: &Beat) -> Result<Infallible, Cl
     // From where to watch; none before a list, and where only a list helps.
     let mut position: Option<String> = None;
     let mut listed_before = false;
-    let mut records_read = false;
     let mut failures = 0;
+    read_records(client, send, beat)?;
     loop {
         let (problem, is_failure) = match &mut position {
-            None if !records_read => match read_records(client, send, beat)? {
-                Ok(()) => {
-                    records_read = true;
-                    continue;
-                }
-                Err(error) => (Some(error), true),
-            },
             None => match list(client, send, beat, !listed_before)? {
                 Ok(version) => {
                     listed_before = true;
@@ -81,14 +77,27 @@ fn follow(client: &Client, send: Send<'_>, beat: &Beat) -> Result<Infallible, Cl
     }
 }
 
-/// Once, before the first list: what an earlier process of ours left.
-fn read_records(client: &Client, send: Send<'_>, beat: &Beat) -> Result<Result<(), Error>, Closed> {
-    match client.list_records(beat) {
-        Ok(records) => send(PodsEvent::Records(records))?,
-        Err(error) if error.code() == Some(403) => send(PodsEvent::RecordsForbidden(error))?,
-        Err(error) => return Ok(Err(error)),
+/// Once, before the first list: what an earlier process of ours left. It tries for as long as it takes.
+fn read_records(client: &Client, send: Send<'_>, beat: &Beat) -> Result<(), Closed> {
+    let mut failures = 0;
+    let mut forbidden_at = None;
+    loop {
+        let error = match client.list_records(beat) {
+            Ok(records) => return send(PodsEvent::Records(records)),
+            Err(error) => error,
+        };
+        let wait = pause(&mut failures, &error, fastrand::f64());
+        log::debug!("records: {error}; in {wait:?} again");
+        if error.code() == Some(403) {
+            let now = clock::now().instant;
+            if now.saturating_duration_since(*forbidden_at.get_or_insert(now)) >= ROLES_KNOWN_AFTER {
+                return send(PodsEvent::RecordsForbidden(error));
+            }
+        } else {
+            send(PodsEvent::Failed(error))?;
+        }
+        beat.wait(|| thread::sleep(wait));
     }
-    Ok(Ok(()))
 }
 
 /// The version to watch from.
