@@ -2,12 +2,13 @@
 //! then are taken as those that a watch shows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::Level;
 
 use super::deadline::Deadline;
-use super::event::{Body, PodCall, Question};
+use super::event::Body;
 use super::held::{Arrival, Held};
 use super::kept::Kept;
 use super::pod_state::Verdict;
@@ -16,6 +17,7 @@ use super::simulation::{Announced, Creation, Simulation};
 use super::{Orchestrator, SUBSCRIBERS_RETURN, Tell};
 use crate::clock::Now;
 use crate::ids::{DeployId, ModelId, RecordName, SimulationId, TopicSegment};
+use crate::kube::pod::NewPod;
 use crate::kube::record::{Content, Progress, Record, read_request};
 use crate::secret::Secret;
 
@@ -182,17 +184,8 @@ impl Orchestrator {
         self.fail_what_was_cut_off();
         let models = self.simulations.values().flat_map(|simulation| simulation.models.values());
         let lost = models.filter(|model| model.creation == Creation::Lost && model.waits_for_pod());
-        let questions: Vec<Question> = lost
-            .map(|model| Question {
-                name: model.pod.name.clone(),
-                simulation: model.pod.simulation.clone(),
-                model: model.pod.model.clone(),
-                uid: None,
-            })
-            .collect();
-        for question in questions {
-            self.calls.push(PodCall::Get(question), 0);
-        }
+        let pods: Vec<Arc<NewPod>> = lost.map(|model| model.pod.clone()).collect();
+        pods.iter().for_each(|pod| self.ask(pod));
         self.touched.extend(self.simulations.keys().cloned());
     }
 

@@ -5,6 +5,7 @@ use log::Level;
 use super::Orchestrator;
 use super::deadline::Deadline;
 use super::event::{Body, Command, Delivery, Message, MessageId};
+use super::kept::Kept;
 use super::pod_state::Verdict;
 use super::simulation::{Announced, Simulation};
 use crate::clock::Now;
@@ -139,15 +140,11 @@ impl Orchestrator {
         for (id, revision, delivery) in std::mem::take(&mut self.deliveries) {
             match revision {
                 None if self.api.lists > 0 => self.acknowledge_later(&id, delivery),
-                Some(revision) if self.is_recorded(&id, revision) && self.has_no_piece_due(&id) => {
+                Some(revision) if self.is_recorded(&id, revision) && self.records.get(&id).is_none_or(Kept::has_all_pieces) => {
                     self.commands.push_back(Command::Acknowledge(delivery));
                 }
                 revision => self.deliveries.push((id, revision, delivery)),
             }
         }
-    }
-
-    fn has_no_piece_due(&self, id: &SimulationId) -> bool {
-        self.records.get(id).is_none_or(|kept| !kept.has_piece_due())
     }
 }

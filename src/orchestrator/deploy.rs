@@ -299,7 +299,7 @@ impl Orchestrator {
     }
 
     /// What stands in the way stands in the way of every create that still waits: when its time is over they fail together.
-    pub(super) fn give_up_overdue(&mut self, refusal: &Refusal, limit: Option<Duration>, since: Instant, now: Now) {
+    fn give_up_overdue(&mut self, refusal: &Refusal, limit: Option<Duration>, since: Instant, now: Now) {
         let Some(limit) = limit else { return };
         let is_overdue =
             |model: &&Model| model.waits_for_pod() && now.instant.saturating_duration_since(model.asked_at.max(since)) >= limit;
@@ -372,8 +372,8 @@ impl Orchestrator {
             (None, Creation::NameTaken) if error.is_not_found() => {
                 self.wait_for_name(&id, &model_id, Duration::ZERO, now);
             }
-            // It was answered otherwise since.
             (None, Creation::Lost) if error.is_not_found() => self.conclude(&id, &model_id, deleted_by_others(), Tell::WhenRecorded),
+            // It was answered otherwise since.
             (None, Creation::WaitsForRecord | Creation::Due | Creation::WaitsForName | Creation::Done) => {}
             (uid, _) if is_refused && attempt >= QUESTION_ATTEMPTS => {
                 let (reason, state) = match uid {

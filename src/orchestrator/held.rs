@@ -72,7 +72,7 @@ impl Orchestrator {
         }
     }
 
-    pub(super) fn hold_request(&mut self, held: Held, why: &str) {
+    fn hold_request(&mut self, held: Held, why: &str) {
         let is_same = |other: &Held| match (&other.request, &held.request) {
             (Ok(other), Ok(request)) => (&other.simulation, &other.id) == (&request.simulation, &request.id),
             _ => false,

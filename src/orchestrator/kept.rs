@@ -184,12 +184,12 @@ impl Kept {
         self.goes || self.objects.values().any(|object| object.is_doomed)
     }
 
-    pub(super) fn has_piece_due(&self) -> bool {
-        !self.pieces_due.is_empty()
+    pub(super) fn has_all_pieces(&self) -> bool {
+        self.pieces_due.is_empty()
     }
 
     pub(super) fn is_at_rest(&self) -> bool {
-        self.in_flight.is_none() && self.is_written() && self.pieces_due.is_empty()
+        self.in_flight.is_none() && self.is_written() && self.has_all_pieces()
     }
 
     pub(super) fn is_written(&self) -> bool {

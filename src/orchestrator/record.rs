@@ -378,7 +378,7 @@ impl Orchestrator {
     /// Pieces first: a progress without them says what it is, and pieces without a progress look like a request.
     pub(super) fn delete_record(&mut self, id: &SimulationId, now: Now) {
         let Some(kept) = self.records.get_mut(id) else { return };
-        if !kept.pieces_due.is_empty() || kept.in_flight.is_some() || kept.is_unanswered {
+        if !kept.has_all_pieces() || kept.in_flight.is_some() || kept.is_unanswered {
             return self.deadlines.set(now.instant + GOES_AGAIN, Deadline::EndIsForgotten(id.clone()));
         }
         if kept.objects.is_empty() {
@@ -424,22 +424,4 @@ impl Orchestrator {
 /// The API server may have done what was asked.
 fn may_be_done(error: &Error) -> bool {
     matches!(error, Error::Lost(_) | Error::Unreadable(_)) || error.code().is_some_and(|code| code >= 500)
-}
-
-impl Simulation {
-    /// What its record is to say.
-    pub(super) fn progress(&self) -> Progress {
-        let numbers = |is: &dyn Fn(&Model) -> bool| self.models.values().filter(|model| is(model)).map(|model| model.number).collect();
-        let codes = self.models.values().filter_map(|model| Some((model.number, model.verdict.as_ref()?.exit_code)));
-        Progress {
-            deploys: self.deploys.clone(),
-            earlier_deploys: self.earlier_deploys.iter().cloned().collect(),
-            created: numbers(&|model| model.has_or_had_pod()),
-            ready: numbers(&|model| model.ready),
-            ended: codes.collect(),
-            told: numbers(&|model| model.told),
-            models_ready: self.models_ready.recorded(),
-            over_at: None,
-        }
-    }
 }

@@ -238,12 +238,11 @@ impl Orchestrator {
             model.creation,
             Creation::NameTaken | Creation::Refused(_) | Creation::WaitsForName | Creation::WaitsForRecord | Creation::Lost
         );
-        self.fact(id);
-        let Some(model) = self.model_mut(id, model_id) else { return };
         if is_adopted {
             model.creation = Creation::Done;
             self.say(Level::Info, format!("Pod {name} of model {id}/{model_id} already exists, adopted (uid {uid})."));
         }
+        self.fact(id);
     }
 
     fn observe_model(&mut self, id: &SimulationId, model_id: &ModelId, uid: Uid, observation: Observation, now: Now) {

@@ -8,7 +8,7 @@ use super::kept::Revision;
 use super::pod_state::Verdict;
 use crate::ids::{DeployId, ModelId, Uid};
 use crate::kube::pod::NewPod;
-use crate::kube::record::ModelsReady;
+use crate::kube::record::{ModelsReady, Progress};
 
 /// Counts the runs of this process: a simulation id may come again.
 pub(super) type Run = u64;
@@ -159,6 +159,22 @@ impl Simulation {
         self.ended += 1;
         self.failed += usize::from(!verdict.success);
         true
+    }
+
+    /// What its record is to say.
+    pub(super) fn progress(&self) -> Progress {
+        let numbers = |is: &dyn Fn(&Model) -> bool| self.models.values().filter(|model| is(model)).map(|model| model.number).collect();
+        let codes = self.models.values().filter_map(|model| Some((model.number, model.verdict.as_ref()?.exit_code)));
+        Progress {
+            deploys: self.deploys.clone(),
+            earlier_deploys: self.earlier_deploys.iter().cloned().collect(),
+            created: numbers(&|model| model.has_or_had_pod()),
+            ready: numbers(&|model| model.ready),
+            ended: codes.collect(),
+            told: numbers(&|model| model.told),
+            models_ready: self.models_ready.recorded(),
+            over_at: None,
+        }
     }
 }
 
