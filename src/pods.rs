@@ -23,6 +23,7 @@ const WATCH_TIME_MIN: Duration = Duration::from_secs(1);
 
 /// An API server that has just begun knows no Roles for a moment, and refuses what it will allow.
 const ROLES_KNOWN_AFTER: Duration = Duration::from_secs(10);
+const FORBIDDEN_PAUSE: Duration = Duration::from_secs(2);
 
 // client-go's: https://github.com/kubernetes/client-go/blob/master/tools/cache/reflector.go
 const PAUSE_FIRST: Duration = Duration::from_millis(800);
@@ -86,16 +87,18 @@ fn read_records(client: &Client, send: Send<'_>, beat: &Beat) -> Result<(), Clos
             Ok(records) => return send(PodsEvent::Records(records)),
             Err(error) => error,
         };
-        let wait = pause(&mut failures, &error, fastrand::f64());
-        log::debug!("records: {error}; in {wait:?} again");
-        if error.code() == Some(403) {
+        log::debug!("records: {error}");
+        let wait = if error.code() == Some(403) {
             let now = clock::now().instant;
             if now.saturating_duration_since(*forbidden_at.get_or_insert(now)) >= ROLES_KNOWN_AFTER {
                 return send(PodsEvent::RecordsForbidden(error));
             }
+            FORBIDDEN_PAUSE
         } else {
+            let wait = pause(&mut failures, &error, fastrand::f64());
             send(PodsEvent::Failed(error))?;
-        }
+            wait
+        };
         beat.wait(|| thread::sleep(wait));
     }
 }
