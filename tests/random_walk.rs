@@ -285,9 +285,7 @@ impl World {
         }
         let heard = self.heard.entry(simulation.to_owned()).or_default();
         if heard.all_ended {
-            // What was given up unrecorded may be begun after all, once the core was killed.
-            let may_be_redelivery = !heard.given_up_unrecorded.is_empty();
-            *heard = Heard { may_be_redelivery, ..Heard::default() };
+            *heard = Heard::default();
             let old = self.pods.values().filter(|pod| pod["metadata"]["labels"]["simulation_id"] == simulation);
             self.replaced.extend(old.map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned()));
         }
