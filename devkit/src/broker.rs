@@ -4,8 +4,9 @@
 //! [`Broker`] owns sessions, retained messages and faults. It is a state machine: no I/O, no clock, no threads, nothing random; packets and
 //! times go in, packets come out. The same inputs at the same times give the same outputs. [`Server`] puts it behind TCP.
 //!
-//! It speaks QoS 0 and 1: a subscription at QoS 2 is granted 1, as is a will, and whoever publishes at QoS 2 is cut off. It has no users,
-//! no rights, no `$SYS` and no shared subscriptions. A password must be UTF-8. Reading a packet's bytes is not its business.
+//! It takes messages at QoS 0, 1 and 2, and sends at 0 and 1: a subscription at QoS 2 is granted 1, as is a will. Of QoS 2 it takes as many
+//! at once as there are packet ids, where mosquitto lets those over twenty wait. It has no users, no rights, no `$SYS` and no shared
+//! subscriptions. A password must be UTF-8. Reading a packet's bytes is not its business.
 
 mod fault;
 mod packet;
@@ -17,7 +18,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use rumqttc::mqttbytes::v4::{
-    ConnAck, Connect, ConnectReturnCode, LastWill, Packet, PubAck, Publish, SubAck, Subscribe, SubscribeReasonCode, UnsubAck, Unsubscribe,
+    ConnAck, Connect, ConnectReturnCode, LastWill, Packet, PubAck, PubComp, PubRec, Publish, SubAck, Subscribe, SubscribeReasonCode,
+    UnsubAck, Unsubscribe,
 };
 use rumqttc::mqttbytes::{Error, Protocol, QoS};
 
@@ -192,12 +194,14 @@ impl Broker {
             Packet::Connect(connect) => self.connect(id, connect, now),
             Packet::Publish(publish) => self.receive(id, &client_id, publish, now),
             Packet::PubAck(ack) => self.acknowledged(id, &client_id, ack.pkid, now),
+            Packet::PubRel(release) => self.release(id, &client_id, release.pkid, now),
             Packet::Subscribe(subscribe) => self.subscribe(id, &client_id, subscribe, now),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(id, &client_id, unsubscribe, now),
             Packet::PingReq => self.emit(id, Output::Packet(Packet::PingResp), now),
             Packet::Disconnect => self.dismiss(id, "disconnected", Will::Unsaid, now),
-            // Of QoS 2, or a broker's own.
-            Packet::PubRec(_) | Packet::PubRel(_) | Packet::PubComp(_) => self.violation(id, now),
+            // Nothing was sent at QoS 2.
+            Packet::PubRec(_) | Packet::PubComp(_) => self.violation(id, now),
+            // A broker's own.
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => self.violation(id, now),
         }
     }
@@ -289,19 +293,49 @@ impl Broker {
     }
 
     fn receive(&mut self, id: ConnectionId, client_id: &str, publish: Publish, now: Instant) {
-        if publish.qos == QoS::ExactlyOnce || !is_valid_topic(&publish.topic) {
+        if !is_valid_topic(&publish.topic) {
             return self.violation(id, now);
         }
-        let Publish { qos, retain, topic, pkid, payload, .. } = publish;
-        // Before its acknowledgement: that is the order in which a client sees its own message.
-        self.publish(&Message { topic, payload, qos, retained: false }, retain, now);
-        if qos == QoS::AtMostOnce {
-            return;
+        let packet_id = publish.pkid;
+        match publish.qos {
+            QoS::AtMostOnce => self.pass_on(publish, now),
+            QoS::AtLeastOnce => {
+                // Before its acknowledgement: that is the order in which a client sees its own message.
+                self.pass_on(publish, now);
+                self.answer(id, client_id, Packet::PubAck(PubAck::new(packet_id)), &Fault::LoseAcknowledgement, now);
+            }
+            QoS::ExactlyOnce => {
+                let Some(client) = self.clients.get_mut(client_id) else { return };
+                client.session.hold(publish);
+                self.answer(id, client_id, Packet::PubRec(PubRec::new(packet_id)), &Fault::LoseAcknowledgement, now);
+            }
         }
-        if self.take_lost_acknowledgement(client_id) {
+    }
+
+    /// What was sent at QoS 2. One that is not held was released before, and its client did not hear of that.
+    fn release(&mut self, id: ConnectionId, client_id: &str, packet_id: u16, now: Instant) {
+        if packet_id == 0 {
+            return self.violation(id, now);
+        }
+        let Some(client) = self.clients.get_mut(client_id) else { return };
+        if let Some(publish) = client.session.release(packet_id) {
+            self.pass_on(publish, now);
+        }
+        self.answer(id, client_id, Packet::PubComp(PubComp::new(packet_id)), &Fault::LoseCompletion, now);
+    }
+
+    fn pass_on(&mut self, publish: Publish, now: Instant) {
+        let Publish { qos, retain, topic, payload, .. } = publish;
+        let qos = at_most_once_or_at_least_once(qos);
+        self.publish(&Message { topic, payload, qos, retained: false }, retain, now);
+    }
+
+    /// Unless the answer is to be lost.
+    fn answer(&mut self, id: ConnectionId, client_id: &str, answer: Packet, loss: &Fault, now: Instant) {
+        if self.take_fault(client_id, loss) {
             return self.close(id, "gets no acknowledgement, as asked", now);
         }
-        self.emit(id, Output::Packet(Packet::PubAck(PubAck::new(pkid))), now);
+        self.emit(id, Output::Packet(answer), now);
     }
 
     fn acknowledged(&mut self, id: ConnectionId, client_id: &str, packet_id: u16, now: Instant) {
@@ -429,8 +463,9 @@ impl Broker {
         self.faults.iter().filter(|(clients, _)| clients.include(client_id)).find_map(|(_, fault)| pick(fault))
     }
 
-    fn take_lost_acknowledgement(&mut self, client_id: &str) -> bool {
-        let is_asked_for = |(clients, fault): &(Clients, Fault)| *fault == Fault::LoseAcknowledgement && clients.include(client_id);
+    /// True where it was asked for; then it is done with.
+    fn take_fault(&mut self, client_id: &str, wanted: &Fault) -> bool {
+        let is_asked_for = |(clients, fault): &(Clients, Fault)| fault == wanted && clients.include(client_id);
         let position = self.faults.iter().position(is_asked_for);
         position.map(|position| self.faults.remove(position)).is_some()
     }
@@ -452,7 +487,7 @@ fn lower(one: QoS, other: QoS) -> QoS {
     if (one as u8) < other as u8 { one } else { other }
 }
 
-/// QoS 2 is not spoken here.
+/// Nothing is sent at QoS 2.
 fn at_most_once_or_at_least_once(qos: QoS) -> QoS {
     lower(qos, QoS::AtLeastOnce)
 }

@@ -40,6 +40,10 @@ cases! {
     a_bad_filter_closes_the_connection
     a_message_goes_to_those_who_subscribed
     a_message_has_the_lower_qos_of_its_publisher_and_its_subscription
+    a_message_at_qos_2_is_passed_on_once_when_it_is_released
+    another_message_with_the_packet_id_of_one_that_is_held_replaces_it
+    a_release_of_nothing_is_answered
+    what_is_held_lasts_as_long_as_the_session
     a_client_sees_its_own_message_before_the_acknowledgement
     wildcards_match_as_they_should
     a_subscription_again_replaces_the_qos
@@ -47,6 +51,7 @@ cases! {
     after_an_unsubscribe_nothing_comes
     a_retained_message_comes_with_the_subscription
     retained_messages_come_again_with_each_matching_filter
+    a_retained_message_at_qos_2_is_retained_when_it_is_released
     an_empty_retained_message_clears
     a_retained_message_for_an_absent_session_is_not_marked_so
     a_clean_session_leaves_nothing

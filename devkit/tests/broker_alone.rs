@@ -10,13 +10,11 @@ mod packets;
 use devkit::broker::{Broker, ConnectionId, Input, Output, Server};
 use devkit::mosquitto;
 use mso::clock;
-use rumqttc::mqttbytes::QoS;
-use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, Packet, PubAck, Publish};
+use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, Packet, PubAck};
 
 use client::Client;
 use packets::{
-    IN_FLIGHT, Q0, Q1, clean, connect, lasting, numbered, packet_bytes, publish, publish_packet, refused, string, subscribe, subscribed,
-    with_will,
+    IN_FLIGHT, Q0, Q1, Q2, clean, connect, lasting, numbered, packet_bytes, publish, refused, string, subscribe, subscribed, with_will,
 };
 
 /// Mosquitto 2.0.11 sends up to twenty more with the first acknowledgement.
@@ -63,14 +61,26 @@ fn messages_of_both_qos_that_waited_come_in_order() {
     client.quiet();
 }
 
+/// Mosquitto 2.0.11 closes the connection at the third on one connection.
 #[test]
-fn what_belongs_to_qos_2_closes_the_connection() {
+fn a_message_at_qos_2_may_be_sent_again_and_again() {
     let server = Server::start().unwrap();
-    let at_2 = Packet::Publish(Publish { pkid: 1, ..publish_packet("t", QoS::ExactlyOnce, "x") });
     let mut client = Client::clean(server.address(), "client");
-    client.send(at_2);
-    client.closed();
-    for bytes in [[0x50, 2, 0, 1], [0x62, 2, 0, 1], [0x70, 2, 0, 1]] {
+    client.subscribe("t", Q1);
+    let mut publisher = Client::clean(server.address(), "publisher");
+    for dup in [false, true, true, false] {
+        publisher.is_held(1, "t", "x", dup);
+    }
+    publisher.release(1);
+    client.receive_and_acknowledge(1, "t", "x");
+    client.quiet();
+}
+
+/// Mosquitto passes over them.
+#[test]
+fn an_acknowledgement_that_belongs_to_a_delivery_at_qos_2_closes_the_connection() {
+    let server = Server::start().unwrap();
+    for bytes in [[0x50, 2, 0, 1], [0x70, 2, 0, 1]] {
         let mut client = Client::clean(server.address(), "client");
         client.send_bytes(&bytes);
         client.closed();
@@ -81,9 +91,9 @@ fn what_belongs_to_qos_2_closes_the_connection() {
 fn a_subscription_and_a_will_at_qos_2_are_taken_at_1() {
     let server = Server::start().unwrap();
     let mut heir = Client::clean(server.address(), "heir");
-    heir.send(subscribe(&[("will", QoS::ExactlyOnce)]));
+    heir.send(subscribe(&[("will", Q2)]));
     heir.expect(subscribed(&[("will", Q1)]));
-    drop(Client::connect(server.address(), with_will(QoS::ExactlyOnce, false), false));
+    drop(Client::connect(server.address(), with_will(Q2, false), false));
     heir.receive_and_acknowledge(1, "will", "gone");
 }
 

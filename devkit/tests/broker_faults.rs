@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use devkit::broker::{Broker, Clients, ConnectionId, Fault, Input, Output, Server};
 use mso::clock;
-use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, Packet, PubAck, Publish};
+use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, Packet, PubAck, PubRel, Publish};
 
 use client::Client;
-use packets::{Q0, Q1, clean, connect, connected, publish, publish_packet, refused};
+use packets::{Q0, Q1, Q2, clean, connect, connected, publish, publish_packet, refused};
 
 #[test]
 fn refused_connections_hear_the_code_and_others_do_not() {
@@ -96,6 +96,26 @@ fn a_lost_acknowledgement_closes_the_connection_after_the_message_was_passed_on(
     // Once.
     Client::clean(server.address(), "client").publish("t", "y");
     so.receive_and_acknowledge(2, "t", "y");
+}
+
+#[test]
+fn at_qos_2_each_of_the_two_acknowledgements_can_be_lost_and_the_message_is_passed_on_once() {
+    let server = Server::start().unwrap();
+    let mut so = Client::clean(server.address(), "so");
+    so.subscribe("t", Q1);
+    let mut client = Client::lasting(server.address(), "client", false);
+    server.misbehave(Clients::named("client"), Fault::LoseAcknowledgement);
+    server.misbehave(Clients::named("client"), Fault::LoseCompletion);
+    client.send(publish("t", Q2, "x"));
+    client.closed();
+    let mut client = Client::lasting(server.address(), "client", true);
+    client.is_held(1, "t", "x", true);
+    so.quiet();
+    client.send(Packet::PubRel(PubRel::new(1)));
+    client.closed();
+    so.receive_and_acknowledge(1, "t", "x");
+    Client::lasting(server.address(), "client", true).release(1);
+    so.quiet();
 }
 
 #[test]

@@ -37,8 +37,10 @@ pub enum Fault {
     CloseAtPacket(u32),
     /// All that is sent is sent so much later, in order.
     Delay(Duration),
-    /// Once: the next PUBLISH of QoS 1 is passed on, but instead of its PUBACK the client sees the connection close.
+    /// Once: the next PUBLISH of QoS 1 or 2 is taken, but instead of its PUBACK or PUBREC the client sees the connection close.
     LoseAcknowledgement,
+    /// Once: the next PUBREL is done, but instead of its PUBCOMP the client sees the connection close.
+    LoseCompletion,
     /// What goes to these clients at QoS 1 goes there a second time, with a packet id of its own: as when its publisher repeats it after a
     /// lost PUBACK.
     DeliverTwice,

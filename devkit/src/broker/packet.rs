@@ -34,7 +34,7 @@ pub(super) fn read(stream: &mut BytesMut) -> Result<Option<Packet>, Error> {
         check_connect(&bytes)?;
     }
     let packet = Packet::read(&mut frame, MAX_PACKET_BYTES)?;
-    if let Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::Disconnect = packet {
+    if let Packet::PubRel(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::Disconnect = packet {
         // rumqttc passes over reserved bits and what is too much, and writes none. Of other packets mosquitto passes over them too.
         let mut written = BytesMut::new();
         packet.write(&mut written, MAX_PACKET_BYTES)?;

@@ -1,4 +1,5 @@
-//! One client's session: its subscriptions, and what is on its way to it. It survives connections, and knows none.
+//! One client's session: its subscriptions, what is on its way to it, and what it has yet to release. It survives connections, and knows
+//! none.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -39,6 +40,8 @@ pub(super) struct Session {
     /// How many found the queue full since the client was last here.
     dropped: u64,
     last_packet_id: u16,
+    /// What came at QoS 2 and is not released, by packet id.
+    held: BTreeMap<u16, Publish>,
 }
 
 impl Session {
@@ -79,6 +82,16 @@ impl Session {
     pub(super) fn acknowledged(&mut self, packet_id: u16) -> Vec<Publish> {
         self.in_flight.retain(|(id, _)| *id != packet_id);
         self.fill()
+    }
+
+    /// It came at QoS 2. Again, it is the same message; another one under the packet id of one that is held replaces that, as in mosquitto.
+    pub(super) fn hold(&mut self, publish: Publish) {
+        self.held.insert(publish.pkid, publish);
+    }
+
+    /// What is to be passed on now, where it was not yet.
+    pub(super) fn release(&mut self, packet_id: u16) -> Option<Publish> {
+        self.held.remove(&packet_id)
     }
 
     /// What to send to a client that came back: what it did not acknowledge, again, then what was queued.

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use mso::clock;
-use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, LastWill, Packet, PubAck, Publish, UnsubAck};
+use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, LastWill, Packet, PubAck, PubComp, PubRec, PubRel, Publish, UnsubAck};
 
 use crate::client::{Client, MAX_PACKET_BYTES};
 use crate::ground::Ground;
 use crate::packets::{
-    IN_FLIGHT, Q0, Q1, again, clean, connect, connect_bytes, connected, lasting, numbered, packet_bytes, publish, publish_packet, refused,
-    retained, string, subscribe, subscribed, unsubscribe, with_will,
+    IN_FLIGHT, Q0, Q1, Q2, again, clean, connect, connect_bytes, connected, lasting, numbered, packet_bytes, publish, publish_packet,
+    refused, retained, string, subscribe, subscribed, unsubscribe, with_will,
 };
 
 pub(crate) fn a_connection_begins_with_a_connect(ground: &mut Ground) {
@@ -91,6 +91,8 @@ pub(crate) fn a_malformed_packet_closes_the_connection(ground: &mut Ground) {
         ("a topic that is no UTF-8", packet_bytes(0x30, &[0, 1, 0xFF])),
         ("a filter that is no UTF-8", packet_bytes(0x82, &[0, 1, 0, 1, 0xFF, 0])),
         ("a PUBACK with packet id 0", vec![0x40, 2, 0, 0]),
+        ("a PUBREL without its flag", vec![0x60, 2, 0, 1]),
+        ("a PUBREL with packet id 0", vec![0x62, 2, 0, 0]),
         ("a CONNACK", vec![0x20, 2, 0, 0]),
         ("a SUBSCRIBE without its flag", subscribe(0x80, 1, 0)),
         ("a SUBSCRIBE with packet id 0", subscribe(0x82, 0, 0)),
@@ -123,7 +125,7 @@ pub(crate) fn what_is_odd_but_harmless_is_passed_over(ground: &mut Ground) {
 
 pub(crate) fn a_bad_topic_closes_the_connection(ground: &mut Ground) {
     for topic in ["", "a/+", "a/#", "a+b", "a\0b", "a\tb", "a\nb", "a\u{7f}", "a\u{85}", "\u{fdd0}", "\u{ffff}", &"/".repeat(201)] {
-        for qos in [Q0, Q1] {
+        for qos in [Q0, Q1, Q2] {
             let mut client = Client::clean(ground.address(), "client");
             client.send(publish(topic, qos, "x"));
             assert_eq!(client.receive(), None, "{topic:?}");
@@ -174,14 +176,75 @@ pub(crate) fn a_message_has_the_lower_qos_of_its_publisher_and_its_subscription(
     client.subscribe("one", Q1);
     let mut publisher = Client::clean(ground.address(), "publisher");
     for topic in ["zero", "one"] {
-        for qos in [Q0, Q1] {
+        for qos in [Q0, Q1, Q2] {
             publisher.publish_at(topic, qos, "x");
         }
     }
-    for topic in ["zero", "zero", "one"] {
+    for topic in ["zero", "zero", "zero", "one"] {
         client.expect(publish(topic, Q0, "x"));
     }
     client.receive_and_acknowledge(1, "one", "x");
+    client.receive_and_acknowledge(2, "one", "x");
+    client.quiet();
+}
+
+pub(crate) fn a_message_at_qos_2_is_passed_on_once_when_it_is_released(ground: &mut Ground) {
+    let mut client = Client::clean(ground.address(), "client");
+    client.subscribe("t", Q1);
+    let mut publisher = Client::clean(ground.address(), "publisher");
+    publisher.is_held(7, "t", "x", false);
+    publisher.is_held(7, "t", "x", true);
+    publisher.is_held(8, "t", "y", false);
+    client.quiet();
+    publisher.release(8);
+    client.receive_and_acknowledge(1, "t", "y");
+    publisher.release(7);
+    client.receive_and_acknowledge(2, "t", "x");
+    // Again, as when the PUBCOMP was lost.
+    publisher.release(7);
+    client.quiet();
+    // A new message.
+    publisher.is_held(7, "t", "x", false);
+    publisher.release(7);
+    client.receive_and_acknowledge(3, "t", "x");
+    client.quiet();
+}
+
+pub(crate) fn another_message_with_the_packet_id_of_one_that_is_held_replaces_it(ground: &mut Ground) {
+    let mut client = Client::clean(ground.address(), "client");
+    client.subscribe("t", Q1);
+    let mut publisher = Client::clean(ground.address(), "publisher");
+    publisher.is_held(7, "t", "x", false);
+    publisher.is_held(7, "t", "y", false);
+    publisher.release(7);
+    client.receive_and_acknowledge(1, "t", "y");
+    client.quiet();
+}
+
+pub(crate) fn a_release_of_nothing_is_answered(ground: &mut Ground) {
+    let mut client = Client::clean(ground.address(), "client");
+    client.release(5);
+    client.quiet();
+}
+
+pub(crate) fn what_is_held_lasts_as_long_as_the_session(ground: &mut Ground) {
+    let mut client = Client::clean(ground.address(), "client");
+    client.subscribe("t", Q1);
+    let mut publisher = Client::lasting(ground.address(), "publisher", false);
+    publisher.is_held(1, "t", "released", false);
+    publisher.is_held(2, "t", "sent again", false);
+    drop(publisher);
+    ground.wait_until_gone("publisher");
+    let mut publisher = Client::lasting(ground.address(), "publisher", true);
+    publisher.quiet();
+    publisher.release(1);
+    client.receive_and_acknowledge(1, "t", "released");
+    publisher.is_held(2, "t", "sent again", true);
+    publisher.release(2);
+    client.receive_and_acknowledge(2, "t", "sent again");
+    publisher.is_held(3, "t", "left", false);
+    let mut publisher = Client::clean(ground.address(), "publisher");
+    publisher.release(3);
     client.quiet();
 }
 
@@ -191,6 +254,10 @@ pub(crate) fn a_client_sees_its_own_message_before_the_acknowledgement(ground: &
     client.send(Packet::Publish(Publish { pkid: 77, ..publish_packet("t", Q1, "x") }));
     client.receive_and_acknowledge(1, "t", "x");
     client.expect(Packet::PubAck(PubAck::new(77)));
+    client.is_held(78, "t", "y", false);
+    client.send(Packet::PubRel(PubRel::new(78)));
+    client.receive_and_acknowledge(2, "t", "y");
+    client.expect(Packet::PubComp(PubComp::new(78)));
     client.quiet();
 }
 
@@ -307,6 +374,20 @@ pub(crate) fn retained_messages_come_again_with_each_matching_filter(ground: &mu
     }
     client.subscribe("kept/+", Q0);
     client.expect(retained("kept/a", "x"));
+    client.quiet();
+}
+
+pub(crate) fn a_retained_message_at_qos_2_is_retained_when_it_is_released(ground: &mut Ground) {
+    let mut publisher = Client::clean(ground.address(), "publisher");
+    publisher.send(Packet::Publish(Publish { retain: true, ..publish_packet("kept", Q2, "x") }));
+    publisher.expect(Packet::PubRec(PubRec::new(1)));
+    let mut client = Client::clean(ground.address(), "client");
+    client.subscribe("kept", Q0);
+    client.quiet();
+    publisher.release(1);
+    client.expect(publish("kept", Q0, "x"));
+    client.subscribe("kept", Q0);
+    client.expect(retained("kept", "x"));
     client.quiet();
 }
 
@@ -663,16 +744,21 @@ pub(crate) fn sessions_and_retained_messages_survive_a_restart(ground: &mut Grou
     ground.wait_until_gone("client");
     publisher.publish("t", "3");
     publisher.publish_at("t", Q0, "4");
+    publisher.is_held(9, "t", "5", false);
     let mut bystander = Client::clean(ground.address(), "bystander");
     ground.stop();
     bystander.closed();
     assert!(TcpStream::connect(ground.address()).is_err(), "nobody listens");
     ground.restart();
-    Client::lasting(ground.address(), "publisher", true).quiet();
+    let mut publisher = Client::lasting(ground.address(), "publisher", true);
+    publisher.quiet();
     let mut client = Client::lasting(ground.address(), "client", true);
     client.expect(again(2, "t", "2"));
     client.expect(numbered(3, "t", "3"));
     client.expect(publish("t", Q0, "4"));
+    client.quiet();
+    publisher.release(9);
+    client.expect(numbered(4, "t", "5"));
     client.quiet();
     let mut late = Client::clean(ground.address(), "late");
     late.subscribe("t/kept", Q0);

@@ -7,10 +7,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rumqttc::mqttbytes::v4::{Connect, Packet, PubAck, Publish};
+use rumqttc::mqttbytes::v4::{Connect, Packet, PubAck, PubComp, PubRec, PubRel, Publish};
 use rumqttc::mqttbytes::{Error, QoS};
 
-use crate::packets::{Q1, clean, connected, lasting_connect, numbered, publish, publish_packet, subscribe, subscribed};
+use crate::packets::{Q0, Q1, Q2, clean, connected, lasting_connect, numbered, publish, publish_packet, subscribe, subscribed};
 
 /// What does not come within this never comes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -142,11 +142,28 @@ impl Client {
 
     #[track_caller]
     fn is_taken(&mut self, qos: QoS) {
-        if qos == Q1 {
-            self.expect(Packet::PubAck(PubAck::new(1)));
-        } else {
-            self.quiet();
+        match qos {
+            Q0 => self.quiet(),
+            Q1 => self.expect(Packet::PubAck(PubAck::new(1))),
+            Q2 => {
+                self.expect(Packet::PubRec(PubRec::new(1)));
+                self.release(1);
+            }
         }
+    }
+
+    /// What was sent at QoS 2; returns when it is passed on.
+    #[track_caller]
+    pub(crate) fn release(&mut self, id: u16) {
+        self.send(Packet::PubRel(PubRel::new(id)));
+        self.expect(Packet::PubComp(PubComp::new(id)));
+    }
+
+    /// At QoS 2: the broker holds it.
+    #[track_caller]
+    pub(crate) fn is_held(&mut self, id: u16, topic: &str, payload: &str, dup: bool) {
+        self.send(Packet::Publish(Publish { pkid: id, dup, ..publish_packet(topic, Q2, payload) }));
+        self.expect(Packet::PubRec(PubRec::new(id)));
     }
 
     /// The first message that it gets, at this QoS.

@@ -12,6 +12,7 @@ pub(crate) const IN_FLIGHT: u16 = 20;
 
 pub(crate) const Q0: QoS = QoS::AtMostOnce;
 pub(crate) const Q1: QoS = QoS::AtLeastOnce;
+pub(crate) const Q2: QoS = QoS::ExactlyOnce;
 
 pub(crate) fn clean(id: &str) -> Connect {
     Connect { keep_alive: 0, ..Connect::new(id) }
@@ -42,7 +43,7 @@ pub(crate) fn refused(code: ConnectReturnCode) -> Packet {
 }
 
 pub(crate) fn publish_packet(topic: &str, qos: QoS, payload: &str) -> Publish {
-    Publish { pkid: qos as u16, ..Publish::new(topic, qos, payload) }
+    Publish { pkid: u16::from(qos != Q0), ..Publish::new(topic, qos, payload) }
 }
 
 /// Its packet id, where it has one, is 1.
