@@ -239,6 +239,7 @@ impl Orchestrator {
             }
             BrokerEvent::Published(id) => self.on_published(id, now),
             BrokerEvent::Unsent(id) => self.on_unsent(id),
+            BrokerEvent::Doubtful(id) => self.on_doubtful(id),
             BrokerEvent::DeployModels { simulation, request, delivery } => {
                 let came = Arrival { at: now.instant, connected_at: self.broker.connected_at, delivery };
                 self.on_request(simulation, request, came, now);

@@ -666,7 +666,8 @@ impl Service {
             match self.next() {
                 BrokerEvent::DeployModels { simulation, delivery, .. } => return (simulation.to_string(), delivery),
                 BrokerEvent::ReadyForProcessing { simulation, model, delivery } => return (format!("{simulation}/{model}"), delivery),
-                BrokerEvent::Connected | BrokerEvent::Disconnected | BrokerEvent::Published(_) | BrokerEvent::Unsent(_) => {}
+                BrokerEvent::Connected | BrokerEvent::Disconnected => {}
+                BrokerEvent::Published(_) | BrokerEvent::Unsent(_) | BrokerEvent::Doubtful(_) => {}
             }
         }
     }

@@ -555,11 +555,16 @@ impl World {
             self.delivered_before.append(&mut self.delivered);
             return self.handle(Event::Broker(BrokerEvent::Disconnected));
         }
-        let is_unsent = |message: &mut Message| message.body == Body::ModelsReady && self.random.bool();
-        let unsent: Vec<Message> = self.unacknowledged.extract_if(.., is_unsent).collect();
-        for Message { id, simulation, .. } in unsent {
-            self.heard.get_mut(simulation.as_str()).unwrap().models_ready -= 1;
-            self.handle(Event::Broker(BrokerEvent::Unsent(id)));
+        let is_taken_back = |message: &mut Message| message.body == Body::ModelsReady && self.random.bool();
+        let taken_back: Vec<Message> = self.unacknowledged.extract_if(.., is_taken_back).collect();
+        for Message { id, simulation, .. } in taken_back {
+            let was_sent = id % 2 == 0;
+            if was_sent {
+                self.handle(Event::Broker(BrokerEvent::Doubtful(id)));
+            } else {
+                self.heard.get_mut(simulation.as_str()).unwrap().models_ready -= 1;
+                self.handle(Event::Broker(BrokerEvent::Unsent(id)));
+            }
         }
         self.handle(Event::Broker(BrokerEvent::Connected));
     }

@@ -611,6 +611,30 @@ fn what_is_not_recorded_yet_is_recorded_before_a_stop() {
 }
 
 #[test]
+fn models_ready_in_flight_to_a_broker_that_lost_our_session_fails_what_has_not_ended() {
+    let mut session = Session::begun();
+    let (m1, m2) = (pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2"));
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&m1);
+    session.created(&m2);
+    session.ready("sim", "m1");
+    session.ready("sim", "m2");
+    session.disconnected();
+    let id = session.messages.remove(0);
+    session.shows("exit 0", &ended(m1, 0, "Completed"));
+    session.handle(
+        "the broker has no session of ours: whether it passed ModelsReady on is not known",
+        Event::Broker(BrokerEvent::Doubtful(id)),
+    );
+    session.connected();
+    session.passes(6.0);
+    session.answered("stop so-sim-m2", "stopped", Ok(Answer::Pod(Box::new(parsed(m2)))));
+    session.acknowledged();
+    session.acknowledged();
+    session.matches("models_ready_in_doubt");
+}
+
+#[test]
 fn a_simulation_runs_anew_although_the_right_to_delete_its_record_was_taken_away() {
     let mut session = Session::begun();
     let m1 = pod(1, "sim", "m1", "u1");

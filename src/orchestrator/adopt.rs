@@ -14,7 +14,7 @@ use super::kept::Kept;
 use super::pod_state::Verdict;
 use super::retention::Ended;
 use super::simulation::{Announced, Creation, Simulation};
-use super::{Orchestrator, SUBSCRIBERS_RETURN, Tell};
+use super::{Orchestrator, SUBSCRIBERS_RETURN};
 use crate::clock::Now;
 use crate::ids::{DeployId, ModelId, RecordName, SimulationId, TopicSegment};
 use crate::kube::pod::NewPod;
@@ -159,23 +159,16 @@ impl Orchestrator {
         self.say(Level::Info, text);
     }
 
-    /// Whether `ModelsReady` went out is not known: those that have not ended by themselves fail.
     fn fail_what_was_cut_off(&mut self) {
-        let cut_off = self.simulations.iter().filter(|(_, simulation)| simulation.models_ready == Announced::Published);
+        let is_cut_off = |simulation: &Simulation| simulation.models_ready == Announced::Published && !simulation.has_ended();
+        let cut_off = self.simulations.iter().filter(|(_, simulation)| is_cut_off(simulation));
         let ids: Vec<SimulationId> = cut_off.map(|(id, _)| id.clone()).collect();
         for id in ids {
             let text =
                 format!("The service ended while it sent ModelsReady for simulation {id}: a second one would reset it, so that it fails.");
             self.say(Level::Error, text);
-            let models: Vec<ModelId> =
-                self.simulations.get(&id).map_or_else(Vec::new, |simulation| simulation.models.keys().cloned().collect());
-            for model in models {
-                let verdict = Verdict::failed_without_code("ServiceRestarted", "the service ended while it sent ModelsReady");
-                if let Some(model) = self.model_mut(&id, &model).filter(|model| model.verdict.is_none()) {
-                    model.ended_by_us = true;
-                }
-                self.conclude(&id, &model, verdict, Tell::WhenRecorded);
-            }
+            let verdict = Verdict::failed_without_code("ServiceRestarted", "the service ended while it sent ModelsReady");
+            self.fail_in_doubt(&id, &verdict);
         }
     }
 

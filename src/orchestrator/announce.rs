@@ -2,12 +2,12 @@
 
 use log::Level;
 
-use super::Orchestrator;
 use super::deadline::Deadline;
 use super::event::{Body, Command, Delivery, Message, MessageId};
 use super::kept::Kept;
 use super::pod_state::Verdict;
 use super::simulation::{Announced, Simulation};
+use super::{Orchestrator, Tell};
 use crate::clock::Now;
 use crate::ids::{ModelId, SimulationId, TopicSegment};
 
@@ -55,6 +55,35 @@ impl Orchestrator {
             simulation.unacknowledged -= 1;
             simulation.models_ready = Announced::WhenRecorded(0);
             self.touched.insert(id);
+        }
+    }
+
+    /// As after a kill in that moment.
+    pub(super) fn on_doubtful(&mut self, id: MessageId) {
+        let Some((id, run, _)) = self.unacknowledged.remove(&id) else { return };
+        let Some(simulation) = self.simulations.get_mut(&id).filter(|simulation| simulation.run == run) else { return };
+        simulation.unacknowledged -= 1;
+        let has_ended = simulation.has_ended();
+        self.touched.insert(id.clone());
+        if has_ended {
+            return;
+        }
+        let text = format!(
+            "The broker lost our session while we sent ModelsReady for simulation {id}: a second one would reset it, so that it fails."
+        );
+        self.say(Level::Error, text);
+        let verdict = Verdict::failed_without_code("BrokerLostSession", "the broker lost our session while we sent ModelsReady");
+        self.fail_in_doubt(&id, &verdict);
+    }
+
+    /// Whether `ModelsReady` went out is not known: those that have not ended by themselves fail.
+    pub(super) fn fail_in_doubt(&mut self, id: &SimulationId, verdict: &Verdict) {
+        let models: Vec<ModelId> = self.simulations.get(id).map_or_else(Vec::new, |simulation| simulation.models.keys().cloned().collect());
+        for model in models {
+            if let Some(model) = self.model_mut(id, &model).filter(|model| model.verdict.is_none()) {
+                model.ended_by_us = true;
+            }
+            self.conclude(id, &model, verdict.clone(), Tell::WhenRecorded);
         }
     }
 

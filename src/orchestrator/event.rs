@@ -33,6 +33,9 @@ pub enum BrokerEvent {
     Published(MessageId),
     /// The connection ended before this `ModelsReady` was sent, and it never will be.
     Unsent(MessageId),
+    /// The broker lost our session when this `ModelsReady` had been sent and not acknowledged: it may have been passed on. It is never sent
+    /// again.
+    Doubtful(MessageId),
     DeployModels {
         simulation: TopicSegment,
         request: Result<DeployRequest, BadRequest>,
