@@ -4,9 +4,13 @@
 //! the core bounds. The thread `mqtt` has the [`Connection`]. The two share the outbox alone; its lock is never held while an event is
 //! sent, as that may block.
 //!
-//! Everything is QoS 1 and nothing is retained. A message counts as published when the broker acknowledged it, and is kept until then, over
-//! any number of connections; it may arrive twice, never not at all. But for a `ModelsReady` that no connection has sent: when the next one
-//! begins it is the core's again, as its receiver may be back later than we are.
+//! Nothing is retained, and all but `ModelsReady` is QoS 1. A message counts as published when the broker acknowledged it, and is kept until
+//! then, over any number of connections; it may arrive twice, never not at all.
+//!
+//! `ModelsReady` is QoS 2: a second one would reset a running simulation. It counts as published when the broker has passed it on, and is
+//! passed on once, over any number of connections of one session. Where the broker has lost the session it may have passed it on or not:
+//! then it is given up, and the core hears that. One that no connection has sent is the core's again when the next one begins, as its
+//! receiver may be back later than we are. It takes one answer more than the others: what is published behind it may arrive before it.
 //!
 //! What comes in at QoS 1 is acknowledged when the core says so, on the connection that brought it or never; what says nothing to us, at
 //! once. What is not acknowledged comes again with the next connection. Acknowledgements go out as they are given. MQTT 3.1.1 asks for the
@@ -26,14 +30,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{debug, error, info, warn};
 use rumqttc::mqttbytes::{self, QoS};
 use rumqttc::{Client, ConnectReturnCode, ConnectionError, MqttOptions, Outgoing, Packet, StateError};
-use rumqttc::{Publish, Request, SubAck, Subscribe, SubscribeFilter, SubscribeReasonCode};
+use rumqttc::{PubRel, Publish, Request, SubAck, Subscribe, SubscribeFilter, SubscribeReasonCode};
 
 use crate::clock;
 use crate::config::MqttSettings;
 use crate::ids::{Shown, SimulatorName};
-use crate::orchestrator::event::{BadRequest, Body, BrokerEvent, Delivery, Event, Message};
+use crate::orchestrator::event::{BadRequest, Body, BrokerEvent, Delivery, Event, Message, MessageId};
 use crate::supervise::Beat;
-use outbox::Outbox;
+use outbox::{Again, Outbox};
 use topic::Incoming;
 
 /// A request for 10 000 models, the most that we plan for, is 6 MB. A broker's `message_size_limit` should be below.
@@ -105,15 +109,15 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// [`BrokerEvent::Published`] follows, once, when the broker has the message; for `ModelsReady` perhaps [`BrokerEvent::Unsent`]. Ids
-    /// must grow.
+    /// [`BrokerEvent::Published`] follows, once, when the broker has the message; for `ModelsReady` perhaps [`BrokerEvent::Unsent`] or
+    /// [`BrokerEvent::Doubtful`] instead. Ids must grow.
     ///
     /// Its size needs no check: the topic has at most 64 200 bytes, the payload a dozen.
     pub fn publish(&self, message: &Message) {
         let packet = outbox::Packet {
             topic: topic::of(message, &self.simulator),
             payload: message::encode(&message.body),
-            for_this_connection: message.body == Body::ModelsReady,
+            qos: if message.body == Body::ModelsReady { QoS::ExactlyOnce } else { QoS::AtLeastOnce },
         };
         let mut outbox = lock(&self.outbox);
         outbox.add(message.id, packet);
@@ -231,7 +235,10 @@ impl Connection {
             rumqttc::Event::Incoming(Packet::ConnAck(ack)) => self.connected(ack.session_present, events)?,
             rumqttc::Event::Incoming(Packet::SubAck(ack)) => self.subscribed(ack, events)?,
             rumqttc::Event::Incoming(Packet::Publish(publish)) => self.receive(publish, events),
-            rumqttc::Event::Incoming(Packet::PubAck(ack)) => self.acknowledged(ack.pkid, events),
+            rumqttc::Event::Incoming(Packet::PubAck(ack)) => self.taken(|outbox| outbox.acknowledged(ack.pkid), events),
+            // rumqttc answers with the PUBREL.
+            rumqttc::Event::Incoming(Packet::PubRec(ack)) => lock(&self.outbox).held(ack.pkid),
+            rumqttc::Event::Incoming(Packet::PubComp(ack)) => self.taken(|outbox| outbox.completed(ack.pkid), events),
             rumqttc::Event::Outgoing(Outgoing::Publish(packet_id)) => lock(&self.outbox).sent(*packet_id),
             rumqttc::Event::Outgoing(Outgoing::Disconnect) => return Err(End::Stopped),
             _ => {}
@@ -253,17 +260,22 @@ impl Connection {
             return Err(End::Stopped);
         }
         let unsent = outbox.take_unsent();
-        let again = outbox.online(session_present);
+        let doubtful = if session_present { Vec::new() } else { outbox.take_doubtful() };
+        let again = outbox.online();
         // rumqttc takes `pending` without regard to its limit, and loses what then collides: no more than the outbox's window goes there.
         let pending = &mut self.rumqttc.eventloop.pending;
         pending.push_back(Request::Subscribe(subscription(&self.simulator)));
-        pending.extend(again.into_iter().map(|(packet_id, packet)| {
-            let publish = Publish::new(packet.topic, QoS::AtLeastOnce, packet.payload);
-            Request::Publish(Publish { pkid: packet_id, dup: true, ..publish })
+        pending.extend(again.into_iter().map(|again| match again {
+            Again::Release(packet_id) => Request::PubRel(PubRel::new(packet_id)),
+            Again::Publish(packet_id, packet) => {
+                let publish = Publish::new(packet.topic, packet.qos, packet.payload);
+                Request::Publish(Publish { pkid: packet_id, dup: true, ..publish })
+            }
         }));
         hand_over(&mut outbox, &self.client);
         drop(outbox);
         unsent.into_iter().for_each(|id| self.tell(events, BrokerEvent::Unsent(id)));
+        doubtful.into_iter().for_each(|id| self.tell(events, BrokerEvent::Doubtful(id)));
         Ok(())
     }
 
@@ -281,9 +293,10 @@ impl Connection {
         Ok(())
     }
 
-    fn acknowledged(&mut self, packet_id: u16, events: &Sender<Event>) {
+    /// The broker has a message, perhaps.
+    fn taken(&mut self, take: impl FnOnce(&mut Outbox) -> Option<MessageId>, events: &Sender<Event>) {
         let mut outbox = lock(&self.outbox);
-        let Some(id) = outbox.acknowledged(packet_id) else { return };
+        let Some(id) = take(&mut outbox) else { return };
         hand_over(&mut outbox, &self.client);
         drop(outbox);
         self.tell(events, BrokerEvent::Published(id));
@@ -485,7 +498,7 @@ fn backoff(failures: u32) -> Duration {
 fn hand_over(outbox: &mut Outbox, client: &Client) {
     while let Some(packet) = outbox.next() {
         // Never full, and the topic has no wildcards. Closed: the connection was stopped, and the process ends.
-        let _ = client.try_publish(packet.topic, QoS::AtLeastOnce, false, packet.payload);
+        let _ = client.try_publish(packet.topic, packet.qos, false, packet.payload);
     }
 }
 

@@ -106,11 +106,19 @@ fn what_we_publish_arrives_byte_for_byte_and_not_retained() {
     for (id, (body, ..)) in (1..).zip(&bodies) {
         ours.publisher.publish(&Message { id, simulation: TopicSegment::new("s").unwrap(), body: body.clone() });
     }
-    for (_, topic, payload) in &bodies {
-        let arrived = so.messages.recv_timeout(PATIENCE).unwrap();
-        assert_eq!((arrived.topic.as_str(), &arrived.payload[..], arrived.retain), (*topic, &payload[..], false));
-    }
-    assert_eq!(ours.published(bodies.len()), (1..=4).collect::<Vec<_>>());
+    let in_words = |topic: &str, payload: &[u8], retain: bool| format!("{topic} {payload:?} {retain}");
+    // ModelsReady takes longer.
+    let mut arrived: Vec<String> = (0..bodies.len())
+        .map(|_| so.messages.recv_timeout(PATIENCE).unwrap())
+        .map(|message| in_words(&message.topic, &message.payload, message.retain))
+        .collect();
+    let mut expected: Vec<String> = bodies.iter().map(|(_, topic, payload)| in_words(topic, payload, false)).collect();
+    arrived.sort();
+    expected.sort();
+    assert_eq!(arrived, expected);
+    let mut published = ours.published(bodies.len());
+    published.sort_unstable();
+    assert_eq!(published, (1..=4).collect::<Vec<_>>());
     let late = Peer::connect(broker.port, "late", "/lifecycle/mso/dots-so/#");
     late.publish("/lifecycle/mso/dots-so/only", QoS::AtLeastOnce, &[]);
     assert_eq!(late.messages.recv_timeout(PATIENCE).unwrap().topic, "/lifecycle/mso/dots-so/only", "nothing was retained");
@@ -175,9 +183,76 @@ fn models_ready_that_no_connection_has_sent_comes_back_and_what_was_published_wi
     let before = ours.events_until(|event| matches!(event, BrokerEvent::Connected));
     assert!(before.iter().any(|event| matches!(event, BrokerEvent::Unsent(2))), "said before we are connected: {before:?}");
     ours.publisher.publish(&models_ready(4));
+    ours.events_until(|event| matches!(event, BrokerEvent::Published(4)));
     ours.publish(5);
     let topics = so.topics_until("/lifecycle/mso/dots-so/s/5/ModelHasTerminated");
-    assert_eq!(topics.iter().filter(|topic| topic.ends_with("/ModelsReady")).count(), 1, "{topics:?}");
+    assert_eq!(count_models_ready(&topics), 1, "{topics:?}");
+}
+
+#[test]
+fn models_ready_is_heard_once_though_its_connection_breaks() {
+    let broker = Broker::own(ground());
+    let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+    let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
+    let mut events = Vec::new();
+    // At the third we back off for half a minute.
+    for id in 1..=2 {
+        ours.publisher.publish(&models_ready(id));
+        events.extend(break_connection(broker.port, &ours));
+        events.extend(ours.events_until(|event| matches!(event, BrokerEvent::Connected)));
+    }
+    let is_settled = |event: &BrokerEvent| matches!(event, BrokerEvent::Published(_) | BrokerEvent::Unsent(_));
+    while events.iter().filter(|event| is_settled(event)).count() < 2 {
+        events.push(ours.next());
+    }
+    ours.publish(3);
+    let topics = so.topics_until("/lifecycle/mso/dots-so/s/3/ModelHasTerminated");
+    assert_eq!(count_models_ready(&topics), published(&events).len(), "{topics:?} after {events:?}");
+}
+
+/// Mosquitto cannot be told to misbehave: devkit's broker on either ground.
+#[test]
+fn models_ready_whose_acknowledgement_is_lost_is_heard_once() {
+    for fault in [Fault::LoseAcknowledgement, Fault::LoseCompletion] {
+        let broker = Broker::own(Ground::Devkit);
+        let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+        let ours = Service::start(broker.port, "");
+        ours.wait_until_connected();
+        broker.server().misbehave(Clients::named("mso-dots-so"), fault.clone());
+        ours.publisher.publish(&models_ready(1));
+        let events = ours.events_until(|event| matches!(event, BrokerEvent::Published(1)));
+        assert!(events.iter().any(|event| matches!(event, BrokerEvent::Disconnected)), "{fault:?} was not: {events:?}");
+        ours.publish(2);
+        assert_eq!(ours.published_so_far(2), [1, 2], "each is reported once");
+        let topics = so.topics_until("/lifecycle/mso/dots-so/s/2/ModelHasTerminated");
+        assert_eq!(count_models_ready(&topics), 1, "{fault:?}: {topics:?}");
+    }
+}
+
+/// Mosquitto cannot be told to misbehave: devkit's broker on either ground.
+#[test]
+fn models_ready_in_flight_to_a_broker_that_lost_our_session_is_doubtful_and_not_sent_again() {
+    for (fault, heard) in [(Fault::LoseAcknowledgement, 0), (Fault::LoseCompletion, 1)] {
+        let broker = Broker::own(Ground::Devkit);
+        let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");
+        let ours = Service::start(broker.port, "");
+        ours.wait_until_connected();
+        let on_ours = || Clients::named("mso-dots-so");
+        broker.server().misbehave(on_ours(), fault.clone());
+        broker.server().misbehave(on_ours(), Fault::RefuseConnections(ConnectReturnCode::ServiceUnavailable));
+        ours.publisher.publish(&models_ready(1));
+        ours.events_until(|event| matches!(event, BrokerEvent::Disconnected));
+        ours.publish(2);
+        ours.publisher.publish(&models_ready(3));
+        broker.server().forget_session("mso-dots-so");
+        broker.server().behave();
+        let events = ours.events_until(|event| matches!(event, BrokerEvent::Connected));
+        let [BrokerEvent::Unsent(3), BrokerEvent::Doubtful(1), BrokerEvent::Connected] = events[..] else { panic!("{events:?}") };
+        assert_eq!(ours.published_so_far(1), [2]);
+        let topics = so.topics_until("/lifecycle/mso/dots-so/s/2/ModelHasTerminated");
+        assert_eq!(count_models_ready(&topics), heard, "{fault:?}: {topics:?}");
+    }
 }
 
 /// Mosquitto cannot be told to misbehave: devkit's broker on either ground.
@@ -587,13 +662,14 @@ fn read_any_packet(client: &mut TcpStream) -> (u8, Vec<u8>) {
     (header[0], rest)
 }
 
-/// Another client takes our session over and is gone at once; returns when we know that we are not connected any more.
-fn break_connection(port: u16, ours: &Service) {
+/// Another client takes our session over and is gone at once; returns when we know that we are not connected any more, with what happened
+/// meanwhile.
+fn break_connection(port: u16, ours: &Service) -> Vec<BrokerEvent> {
     let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
     client.write_all(b"\x10\x17\x00\x04MQTT\x04\x00\x00\x0f\x00\x0bmso-dots-so").unwrap();
     client.read_exact(&mut [0; 4]).unwrap();
     drop(client);
-    ours.events_until(|event| matches!(event, BrokerEvent::Disconnected));
+    ours.events_until(|event| matches!(event, BrokerEvent::Disconnected))
 }
 
 fn request(model: &str) -> Vec<u8> {
@@ -609,6 +685,10 @@ fn terminated(id: MessageId) -> Message {
 
 fn models_ready(id: MessageId) -> Message {
     Message { id, simulation: TopicSegment::new("s").unwrap(), body: Body::ModelsReady }
+}
+
+fn count_models_ready(topics: &[String]) -> usize {
+    topics.iter().filter(|topic| topic.ends_with("/ModelsReady")).count()
 }
 
 fn published(events: &[BrokerEvent]) -> BTreeSet<MessageId> {

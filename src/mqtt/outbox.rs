@@ -4,12 +4,17 @@
 //! is kept here until it is acknowledged, rumqttc is emptied when a connection ends, and filled again from here when the next one begins.
 //! While online it takes messages in the order in which they were handed over, and says `Outgoing::Publish` in that order.
 //!
+//! Of a message at QoS 2 the broker says first that it holds it, and at its release that it has passed it on (MQTT 3.1.1, 4.3.3). rumqttc
+//! releases it on the connection on which the broker says the first; on a later one it is to be told to.
+//!
 //! rumqttc has no more than a window of them at a time. Past its own it reads no requests at all until the broker acknowledges something;
 //! an acknowledgement of ours would wait there for one of the broker's, and a broker that waits for ours before it goes on would wait for
 //! ever.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
+
+use rumqttc::mqttbytes::QoS;
 
 use crate::orchestrator::event::MessageId;
 
@@ -21,8 +26,17 @@ pub(super) const WINDOW: u16 = 100;
 pub(super) struct Packet {
     pub(super) topic: String,
     pub(super) payload: Vec<u8>,
-    /// It goes out on this connection or not at all: on the next one its receiver may not be there yet.
-    pub(super) for_this_connection: bool,
+    /// At least once; or exactly once. Then it is also given up where it has not gone out on this connection, as on the next one its receiver
+    /// may not be there yet.
+    pub(super) qos: QoS,
+}
+
+/// What rumqttc is to send again.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    Publish(u16, Packet),
+    /// The PUBREL of a message that the broker holds.
+    Release(u16),
 }
 
 #[derive(Debug, Default)]
@@ -33,8 +47,10 @@ pub(super) struct Outbox {
     handed_over: Option<MessageId>,
     /// Handed to rumqttc on this connection, and not sent by it so far.
     queued: VecDeque<MessageId>,
-    /// Sent, on this connection or an earlier one of the same session. With those queued never more than the window.
+    /// Sent, on this connection or an earlier one of the same session. With those queued and released never more than the window.
     in_flight: BTreeMap<u16, MessageId>,
+    /// The broker holds them, and is to pass them on; in the order in which it said so. rumqttc may give their packet ids to others.
+    released: Vec<(u16, MessageId)>,
     online: bool,
     /// How many began.
     connections: u64,
@@ -47,7 +63,7 @@ impl Outbox {
 
     /// What rumqttc is to have next, while there is room in the window.
     pub(super) fn next(&mut self) -> Option<Packet> {
-        if !self.online || self.in_flight.len() + self.queued.len() >= usize::from(WINDOW) {
+        if !self.online || self.in_flight.len() + self.released.len() + self.queued.len() >= usize::from(WINDOW) {
             return None;
         }
         let behind = self.handed_over.map_or(Bound::Unbounded, Bound::Excluded);
@@ -81,9 +97,24 @@ impl Outbox {
         }
     }
 
-    /// The message that the broker now has.
+    /// A PUBACK: the message that the broker now has.
     pub(super) fn acknowledged(&mut self, packet_id: u16) -> Option<MessageId> {
         let id = self.in_flight.remove(&packet_id)?;
+        self.unacknowledged.remove(&id);
+        Some(id)
+    }
+
+    /// A PUBREC: the broker holds the message, which must not be sent again.
+    pub(super) fn held(&mut self, packet_id: u16) {
+        if let Some(id) = self.in_flight.remove(&packet_id) {
+            self.released.push((packet_id, id));
+        }
+    }
+
+    /// A PUBCOMP: the message that the broker has passed on.
+    pub(super) fn completed(&mut self, packet_id: u16) -> Option<MessageId> {
+        let position = self.released.iter().position(|(released, _)| *released == packet_id)?;
+        let (_, id) = self.released.remove(position);
         self.unacknowledged.remove(&id);
         Some(id)
     }
@@ -94,27 +125,43 @@ impl Outbox {
         self.queued.clear();
     }
 
-    /// A connection is about to begin. What was for an earlier one and was not sent on it is given up.
+    /// A connection is about to begin. What is to arrive once and was not sent is given up.
     pub(super) fn take_unsent(&mut self) -> Vec<MessageId> {
-        let sent: BTreeSet<MessageId> = self.in_flight.values().copied().collect();
-        let is_unsent = |(id, packet): &(&MessageId, &Packet)| packet.for_this_connection && !sent.contains(id);
-        let unsent: Vec<MessageId> = self.unacknowledged.iter().filter(is_unsent).map(|(id, _)| *id).collect();
-        self.unacknowledged.retain(|id, _| !unsent.contains(id));
-        unsent
+        let sent: BTreeSet<MessageId> = self.sent_ones().collect();
+        self.give_up(|id| !sent.contains(&id))
     }
 
-    /// A connection began, and the broker does or does not remember the last one. The broker may have what this returns: rumqttc is to have
-    /// that again, with the old packet ids and in this order, before all others.
+    /// The broker has lost the session. What is to arrive once and was sent is given up: it may have arrived.
+    pub(super) fn take_doubtful(&mut self) -> Vec<MessageId> {
+        let sent: BTreeSet<MessageId> = self.sent_ones().collect();
+        self.in_flight.clear();
+        self.released.clear();
+        self.give_up(|id| sent.contains(&id))
+    }
+
+    /// A connection began. The broker may have what this returns: rumqttc is to send that again, with the old packet ids and in this order,
+    /// before all others.
     /// MQTT 3.1.1, 4.4.0-1: <https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/os/mqtt-v3.1.1-os.html#_Toc398718101>
-    pub(super) fn online(&mut self, session_present: bool) -> Vec<(u16, Packet)> {
+    pub(super) fn online(&mut self) -> Vec<Again> {
         self.online = true;
         self.connections += 1;
-        if !session_present {
-            self.in_flight.clear();
-        }
+        self.handed_over = self.sent_ones().max();
         let packet_ids: BTreeMap<MessageId, u16> = self.in_flight.iter().map(|(packet_id, id)| (*id, *packet_id)).collect();
-        self.handed_over = packet_ids.keys().next_back().copied();
-        self.unacknowledged.iter().filter_map(|(id, packet)| Some((*packet_ids.get(id)?, packet.clone()))).collect()
+        let publish = |(id, packet): (&MessageId, &Packet)| Some(Again::Publish(*packet_ids.get(id)?, packet.clone()));
+        let releases = self.released.iter().map(|(packet_id, _)| Again::Release(*packet_id));
+        releases.chain(self.unacknowledged.iter().filter_map(publish)).collect()
+    }
+
+    fn sent_ones(&self) -> impl Iterator<Item = MessageId> {
+        self.in_flight.values().copied().chain(self.released.iter().map(|(_, id)| *id))
+    }
+
+    /// Of what is to arrive once.
+    fn give_up(&mut self, is_given_up: impl Fn(MessageId) -> bool) -> Vec<MessageId> {
+        let is_given_up = |(id, packet): &(&MessageId, &Packet)| packet.qos == QoS::ExactlyOnce && is_given_up(**id);
+        let given_up: Vec<MessageId> = self.unacknowledged.iter().filter(is_given_up).map(|(id, _)| *id).collect();
+        self.unacknowledged.retain(|id, _| !given_up.contains(id));
+        given_up
     }
 }
 
@@ -125,11 +172,11 @@ mod tests {
     use super::*;
 
     fn packet(id: MessageId) -> Packet {
-        Packet { topic: format!("/{id}"), payload: Vec::new(), for_this_connection: false }
+        Packet { topic: format!("/{id}"), payload: Vec::new(), qos: QoS::AtLeastOnce }
     }
 
-    fn for_this_connection(id: MessageId) -> Packet {
-        Packet { for_this_connection: true, ..packet(id) }
+    fn exactly_once(id: MessageId) -> Packet {
+        Packet { qos: QoS::ExactlyOnce, ..packet(id) }
     }
 
     fn add(outbox: &mut Outbox, ids: RangeInclusive<MessageId>) {
@@ -143,7 +190,13 @@ mod tests {
 
     /// A connection begins: what is sent again, and what is handed over.
     fn online(outbox: &mut Outbox, session_present: bool) -> (Vec<(u16, MessageId)>, Vec<MessageId>) {
-        let again = outbox.online(session_present).into_iter().map(|(packet_id, packet)| (packet_id, packet.topic[1..].parse().unwrap()));
+        if !session_present {
+            assert!(outbox.take_doubtful().is_empty());
+        }
+        let again = outbox.online().into_iter().map(|again| match again {
+            Again::Publish(packet_id, packet) => (packet_id, packet.topic[1..].parse().unwrap()),
+            Again::Release(packet_id) => panic!("{packet_id} is released"),
+        });
         (again.collect(), handed_over(outbox))
     }
 
@@ -215,18 +268,104 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_one_connection_is_sent_on_it_or_given_up() {
+    fn what_is_to_arrive_once_is_sent_on_its_connection_or_given_up() {
         let mut outbox = online_with(1);
-        outbox.add(2, for_this_connection(2));
-        outbox.add(3, for_this_connection(3));
+        outbox.add(2, exactly_once(2));
+        outbox.add(3, exactly_once(3));
         assert_eq!(handed_over(&mut outbox), [2, 3]);
         outbox.sent(1);
         outbox.sent(2);
         outbox.offline();
-        outbox.add(4, for_this_connection(4));
+        outbox.add(4, exactly_once(4));
         add(&mut outbox, 5..=5);
         assert_eq!(outbox.take_unsent(), [3, 4], "the broker may have 2");
         assert_eq!(online(&mut outbox, true), backlog(&[(1, 1), (2, 2)], &[5]));
+    }
+
+    /// 1 is at QoS 1, the others at QoS 2: 2 and 3 were sent as 12 and 13.
+    fn online_with_some_exactly_once() -> Outbox {
+        let mut outbox = online_with(1);
+        (2..=3).for_each(|id| outbox.add(id, exactly_once(id)));
+        assert_eq!(handed_over(&mut outbox), [2, 3]);
+        [11, 12, 13].iter().for_each(|packet_id| outbox.sent(*packet_id));
+        outbox
+    }
+
+    #[test]
+    fn what_is_to_arrive_once_is_published_when_the_broker_has_passed_it_on() {
+        let mut outbox = online_with_some_exactly_once();
+        assert_eq!(outbox.completed(12), None, "it was not released");
+        outbox.held(12);
+        assert_eq!(outbox.acknowledged(12), None);
+        outbox.held(12);
+        assert_eq!(outbox.completed(12), Some(2));
+        assert_eq!(outbox.completed(12), None);
+    }
+
+    #[test]
+    fn what_the_broker_holds_is_released_again_on_the_next_connection_and_not_sent_again() {
+        let mut outbox = online_with_some_exactly_once();
+        outbox.add(4, packet(4));
+        outbox.held(13);
+        outbox.held(12);
+        outbox.offline();
+        assert!(outbox.take_unsent().is_empty());
+        // In the order of the PUBRECs: 4.6.0-4.
+        assert_eq!(outbox.online(), [Again::Release(13), Again::Release(12), Again::Publish(11, packet(1))]);
+        assert_eq!(handed_over(&mut outbox), [4]);
+        assert_eq!(outbox.completed(13), Some(3));
+        outbox.offline();
+        assert_eq!(outbox.online(), [Again::Release(12), Again::Publish(11, packet(1))]);
+        assert_eq!((outbox.completed(12), outbox.acknowledged(11)), (Some(2), Some(1)));
+        assert_eq!(handed_over(&mut outbox), [4]);
+    }
+
+    #[test]
+    fn what_the_broker_does_not_hold_yet_is_sent_again_on_the_next_connection() {
+        let mut outbox = online_with_some_exactly_once();
+        outbox.held(12);
+        outbox.offline();
+        let again = |packet_id, packet| Again::Publish(packet_id, packet);
+        assert_eq!(outbox.online(), [Again::Release(12), again(11, packet(1)), again(13, exactly_once(3))]);
+        outbox.held(13);
+        assert_eq!(outbox.completed(13), Some(3));
+    }
+
+    #[test]
+    fn what_may_have_arrived_when_the_broker_lost_the_session_is_given_up() {
+        let mut outbox = online_with_some_exactly_once();
+        outbox.add(4, exactly_once(4));
+        add(&mut outbox, 5..=5);
+        outbox.held(12);
+        outbox.offline();
+        assert_eq!(outbox.take_unsent(), [4]);
+        assert_eq!(outbox.take_doubtful(), [2, 3]);
+        assert_eq!(online(&mut outbox, true), backlog(&[], &[1, 5]));
+        assert_eq!((outbox.completed(12), outbox.completed(13)), (None, None), "these packet ids were the lost session's");
+    }
+
+    /// rumqttc gives out a packet id again when its PUBLISH is acknowledged, before its release is.
+    #[test]
+    fn a_message_with_the_packet_id_of_one_that_is_released_is_told_from_it() {
+        let mut outbox = online_with_some_exactly_once();
+        outbox.held(12);
+        add(&mut outbox, 4..=4);
+        assert_eq!(handed_over(&mut outbox), [4]);
+        outbox.sent(12);
+        assert_eq!(outbox.acknowledged(12), Some(4));
+        assert_eq!(outbox.completed(12), Some(2));
+    }
+
+    #[test]
+    fn what_the_broker_holds_takes_its_place_in_the_window() {
+        let mut outbox = online_with_some_exactly_once();
+        let last = MessageId::from(WINDOW);
+        add(&mut outbox, 4..=last + 1);
+        assert_eq!(handed_over(&mut outbox).last(), Some(&last));
+        outbox.held(12);
+        assert!(handed_over(&mut outbox).is_empty());
+        assert_eq!(outbox.completed(12), Some(2));
+        assert_eq!(handed_over(&mut outbox), [last + 1]);
     }
 
     #[test]
@@ -268,7 +407,7 @@ mod tests {
         outbox.sent(1);
         outbox.sent(2);
         outbox.offline();
-        outbox.online(true);
+        online(&mut outbox, true);
         assert_eq!(outbox.acknowledged(2), Some(2));
         outbox.offline();
         assert_eq!(online(&mut outbox, true), backlog(&[(1, 1)], &[]));
