@@ -4,8 +4,8 @@
 //! the core bounds. The thread `mqtt` has the [`Connection`]. The two share the outbox alone; its lock is never held while an event is
 //! sent, as that may block.
 //!
-//! Nothing is retained, and all but `ModelsReady` is QoS 1. A message counts as published when the broker acknowledged it, and is kept until
-//! then, over any number of connections; it may arrive twice, never not at all.
+//! Nothing is retained, and all but `ModelsReady` is QoS 1. A message counts as published when the broker acknowledged it, and is kept
+//! until then, over any number of connections; it may arrive twice, never not at all.
 //!
 //! `ModelsReady` is QoS 2: a second one would reset a running simulation. It counts as published when the broker has passed it on, and is
 //! passed on once, over any number of connections of one session. Where the broker has lost the session it may have passed it on or not:

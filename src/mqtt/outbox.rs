@@ -26,8 +26,8 @@ pub(super) const WINDOW: u16 = 100;
 pub(super) struct Packet {
     pub(super) topic: String,
     pub(super) payload: Vec<u8>,
-    /// At least once; or exactly once. Then it is also given up where it has not gone out on this connection, as on the next one its receiver
-    /// may not be there yet.
+    /// At least once; or exactly once. Then it is also given up where it has not gone out on this connection, as on the next one its
+    /// receiver may not be there yet.
     pub(super) qos: QoS,
 }
 
