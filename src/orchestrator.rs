@@ -510,14 +510,14 @@ impl Orchestrator {
         let (level, state) = if success { (Level::Info, "TERMINATED_SUCCESSFULL") } else { (Level::Warn, "TERMINATED_FAILED") };
         self.say(level, format!("Model {id}/{model_id} now has exit code {exit_code} due to: {}.", verdict.why()));
         self.say(level, format!("Model {id}/{model_id} has terminated. Marking as ModelState.{state}."));
-        if tell == Tell::Now {
+        let revision = if tell == Tell::Now {
             self.fact(id);
-            self.tell_end(id, model_id);
+            0
         } else {
-            let revision = self.fact_waited_for(id);
-            if let Some(simulation) = self.simulations.get_mut(id) {
-                simulation.untold.insert(model_id.clone(), revision);
-            }
+            self.fact_waited_for(id)
+        };
+        if let Some(simulation) = self.simulations.get_mut(id) {
+            simulation.untold.insert(model_id.clone(), revision);
         }
         if !success {
             self.read_log(&pod, uid.as_ref(), exit_code);

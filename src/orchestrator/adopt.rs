@@ -160,15 +160,10 @@ impl Orchestrator {
     }
 
     fn fail_what_was_cut_off(&mut self) {
-        let is_cut_off = |simulation: &Simulation| simulation.models_ready == Announced::Published && !simulation.has_ended();
-        let cut_off = self.simulations.iter().filter(|(_, simulation)| is_cut_off(simulation));
+        let cut_off = self.simulations.iter().filter(|(_, simulation)| simulation.models_ready == Announced::Published);
         let ids: Vec<SimulationId> = cut_off.map(|(id, _)| id.clone()).collect();
         for id in ids {
-            let text =
-                format!("The service ended while it sent ModelsReady for simulation {id}: a second one would reset it, so that it fails.");
-            self.say(Level::Error, text);
-            let verdict = Verdict::failed_without_code("ServiceRestarted", "the service ended while it sent ModelsReady");
-            self.fail_in_doubt(&id, &verdict);
+            self.fail_in_doubt(&id, "ServiceRestarted", "the service ended while it sent ModelsReady");
         }
     }
 

@@ -48,12 +48,13 @@ impl Orchestrator {
         }
     }
 
-    /// `ModelsReady` waits again, for the broker and for its receiver; the record says already that it is being sent.
+    /// `ModelsReady` waits again, for the broker and for its receiver.
     pub(super) fn on_unsent(&mut self, id: MessageId) {
         let Some((id, run, _)) = self.unacknowledged.remove(&id) else { return };
         if let Some(simulation) = self.simulations.get_mut(&id).filter(|simulation| simulation.run == run) {
             simulation.unacknowledged -= 1;
-            simulation.models_ready = Announced::WhenRecorded(0);
+            simulation.models_ready = Announced::No;
+            self.fact(&id);
             self.touched.insert(id);
         }
     }
@@ -63,27 +64,26 @@ impl Orchestrator {
         let Some((id, run, _)) = self.unacknowledged.remove(&id) else { return };
         let Some(simulation) = self.simulations.get_mut(&id).filter(|simulation| simulation.run == run) else { return };
         simulation.unacknowledged -= 1;
-        let has_ended = simulation.has_ended();
         self.touched.insert(id.clone());
-        if has_ended {
-            return;
-        }
-        let text = format!(
-            "The broker lost our session while we sent ModelsReady for simulation {id}: a second one would reset it, so that it fails."
-        );
-        self.say(Level::Error, text);
-        let verdict = Verdict::failed_without_code("BrokerLostSession", "the broker lost our session while we sent ModelsReady");
-        self.fail_in_doubt(&id, &verdict);
+        self.fail_in_doubt(&id, "BrokerLostSession", "the broker lost our session while we sent ModelsReady");
     }
 
     /// Whether `ModelsReady` went out is not known: those that have not ended by themselves fail.
-    pub(super) fn fail_in_doubt(&mut self, id: &SimulationId, verdict: &Verdict) {
-        let models: Vec<ModelId> = self.simulations.get(id).map_or_else(Vec::new, |simulation| simulation.models.keys().cloned().collect());
-        for model in models {
-            if let Some(model) = self.model_mut(id, &model).filter(|model| model.verdict.is_none()) {
-                model.ended_by_us = true;
-            }
-            self.conclude(id, &model, verdict.clone(), Tell::WhenRecorded);
+    pub(super) fn fail_in_doubt(&mut self, id: &SimulationId, reason: &str, why: &str) {
+        let Some(simulation) = self.simulations.get_mut(id) else { return };
+        // As far as it concerns us.
+        simulation.models_ready = Announced::Acknowledged;
+        let running = simulation.models.values_mut().filter(|model| model.verdict.is_none());
+        let running = running.map(|model| {
+            model.ended_by_us = true;
+            model.pod.model.clone()
+        });
+        let running: Vec<ModelId> = running.collect();
+        if !running.is_empty() {
+            self.say(Level::Error, format!("Simulation {id} fails: {why}, and a second one would reset it."));
+        }
+        for model in running {
+            self.conclude(id, &model, Verdict::failed_without_code(reason, why), Tell::WhenRecorded);
         }
     }
 
@@ -123,9 +123,11 @@ impl Orchestrator {
         }
     }
 
-    /// Ends that stand nowhere but in the record, once they stand there.
+    /// Ends that stand nowhere but in the record, once they stand there. None overtakes a `ModelsReady`, which takes an answer more.
     pub(super) fn tell_what_is_recorded(&mut self, id: &SimulationId) {
-        let Some(simulation) = self.simulations.get(id) else { return };
+        let Some(simulation) = self.simulations.get(id).filter(|simulation| simulation.models_ready != Announced::Published) else {
+            return;
+        };
         let recorded = simulation.untold.iter().filter(|(_, revision)| self.is_recorded(id, **revision));
         let models: Vec<ModelId> = recorded.map(|(model, _)| model.clone()).collect();
         for model in models {
