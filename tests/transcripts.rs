@@ -598,6 +598,25 @@ fn models_ready_that_waits_for_the_broker_again_is_not_recorded_as_being_sent() 
 }
 
 #[test]
+fn a_kill_while_the_pods_of_an_identical_run_before_go_does_not_mix_up_the_two_runs() {
+    let mut session = Session::begun();
+    let old = ended(pod(1, "sim", "m1", "u1"), 3, "Error");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.shows("exit 3", &old);
+    session.log_is("");
+    session.acknowledged();
+    session.acknowledged();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.restarted(vec![old.clone()]);
+    session.done("delete so-sim-m1");
+    session.deleted(&old);
+    session.created(&pod(1, "sim", "m1", "u2"));
+    session.passes(2.0);
+    session.matches("a_kill_while_the_pods_of_the_run_before_go");
+}
+
+#[test]
 fn what_is_not_recorded_yet_is_recorded_before_a_stop() {
     let mut session = Session::begun();
     session.deploys(1, "sim", &["m1", "m2"], HOUR);

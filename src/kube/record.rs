@@ -174,6 +174,8 @@ pub struct Progress {
     pub deploys: Vec<DeployId>,
     /// Of runs before this one: a create of theirs may still work.
     pub earlier_deploys: Vec<DeployId>,
+    /// Pods of a run before this one that are there, and of the same request as this one's: nothing else tells them apart.
+    pub replaced: Vec<Uid>,
     /// Whose pod was made.
     pub created: Bits,
     pub ready: Bits,
@@ -203,6 +205,8 @@ struct ProgressText {
     deploys: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     earlier_deploys: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    replaced: Vec<String>,
     #[serde(default)]
     created: Bits,
     #[serde(default)]
@@ -229,6 +233,7 @@ impl Progress {
         let text = ProgressText {
             deploys: texts(&self.deploys),
             earlier_deploys: texts(&self.earlier_deploys),
+            replaced: self.replaced.iter().map(ToString::to_string).collect(),
             created: self.created.clone(),
             ready: self.ready.clone(),
             ended: self.ended.keys().copied().collect(),
@@ -257,6 +262,7 @@ impl Progress {
         Ok(Self {
             deploys: ids(&text.deploys)?,
             earlier_deploys: ids(&text.earlier_deploys)?,
+            replaced: text.replaced.iter().map(|uid| Uid::new(uid).map_err(|error| error.to_string())).collect::<Result<_, _>>()?,
             created: text.created,
             ready: text.ready,
             ended,
@@ -474,6 +480,7 @@ mod tests {
         let progress = Progress {
             deploys: vec![DeployId::new("00000000000000ab").unwrap()],
             earlier_deploys: vec![DeployId::new("00000000000000cd").unwrap()],
+            replaced: vec![Uid::new("u-1").unwrap()],
             created: [0, 1, 5].into_iter().collect(),
             ready: [1].into_iter().collect(),
             ended: BTreeMap::from([(0, 0), (1, 3), (5, -1)]),
@@ -482,7 +489,7 @@ mod tests {
             over_at: Some(UnixTime(1.5)),
         };
         let text = concat!(
-            r#"{"deploys":["00000000000000ab"],"earlierDeploys":["00000000000000cd"],"created":"c4","ready":"4","ended":"c4","#,
+            r#"{"deploys":["00000000000000ab"],"earlierDeploys":["00000000000000cd"],"replaced":["u-1"],"created":"c4","ready":"4","ended":"c4","#,
             r#""failed":"44","exitCodes":[3,-1],"told":"8","modelsReady":"sent","overAt":1.5}"#
         );
         assert_eq!(progress.to_text(), text);

@@ -128,6 +128,7 @@ impl Orchestrator {
     fn apply_progress(&mut self, id: &SimulationId, progress: &Progress) {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         simulation.earlier_deploys.extend(progress.earlier_deploys.iter().cloned());
+        simulation.replaced.extend(progress.replaced.iter().cloned());
         simulation.models_ready = Announced::by_earlier_process(progress.models_ready);
         let mut untold = Vec::new();
         let ids: Vec<ModelId> = simulation.models.keys().cloned().collect();

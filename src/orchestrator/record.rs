@@ -12,6 +12,7 @@ use super::event::{Command, DeployRequest, RecordAnswer, RecordCall, RecordOutco
 use super::kept::{Kept, PieceDue, ProgressCall, Revision, Trouble, Write};
 use super::pod_state::Verdict;
 use super::refusal::{Reason, Remedy, refusal};
+use super::retention::KnownPod;
 use super::simulation::{Model, Simulation};
 use super::{Orchestrator, Tell};
 use crate::clock::Now;
@@ -172,6 +173,9 @@ impl Orchestrator {
     /// What its record can say: of requests that are in the cluster with all their pieces.
     pub(super) fn recordable(&self, id: &SimulationId, simulation: &Simulation) -> Progress {
         let mut progress = simulation.progress();
+        let is_mistakable = |known: &&KnownPod| known.deploy.as_ref().is_some_and(|deploy| simulation.deploys.contains(deploy));
+        let replaced = self.pods.values().filter(|known| known.simulation == *id && known.replaced && !known.gone);
+        progress.replaced = replaced.filter(is_mistakable).map(|known| known.uid.clone()).collect();
         if let Some(kept) = self.records.get(id) {
             progress.deploys.truncate(kept.whole(&simulation.deploys));
         }

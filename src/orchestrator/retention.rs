@@ -200,7 +200,8 @@ impl Orchestrator {
         if let Some(before) = self.pods.remove(&seen.name).filter(|before| before.uid == seen.uid) {
             seen.keep(before);
         }
-        seen.replaced |= self.is_of_earlier_run(&seen);
+        seen.replaced |= self.is_of_earlier_run(&seen)
+            || self.simulations.get(&seen.simulation).is_some_and(|simulation| simulation.replaced.contains(&seen.uid));
         let (name, id, model, uid) = (seen.name.clone(), seen.simulation.clone(), seen.model.clone(), seen.uid.clone());
         let is_its_pod = self.model_with_pod(&seen).is_some_and(|model| match &model.uid {
             Some(ours) => *ours == uid,

@@ -22,6 +22,8 @@ pub(super) struct Simulation {
     pub unrecorded: Vec<DeployId>,
     /// The requests of runs before this one: a create of theirs may still work.
     pub earlier_deploys: BTreeSet<DeployId>,
+    /// Pods of those runs that an earlier process found: they go first.
+    pub replaced: BTreeSet<Uid>,
     pub models: BTreeMap<ModelId, Model>,
     /// What the models' configurations hold.
     pub bytes: usize,
@@ -113,6 +115,7 @@ impl Simulation {
             deploys: Vec::new(),
             unrecorded: Vec::new(),
             earlier_deploys: BTreeSet::new(),
+            replaced: BTreeSet::new(),
             models: BTreeMap::new(),
             bytes: 0,
             ready: 0,
@@ -168,6 +171,7 @@ impl Simulation {
         Progress {
             deploys: self.deploys.clone(),
             earlier_deploys: self.earlier_deploys.iter().cloned().collect(),
+            replaced: Vec::new(),
             created: numbers(&|model| model.has_or_had_pod()),
             ready: numbers(&|model| model.ready),
             ended: codes.collect(),
