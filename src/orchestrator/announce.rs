@@ -49,23 +49,26 @@ impl Orchestrator {
     }
 
     /// `ModelsReady` waits again, for the broker and for its receiver.
-    pub(super) fn on_unsent(&mut self, id: MessageId) {
-        let Some((id, run, _)) = self.unacknowledged.remove(&id) else { return };
-        if let Some(simulation) = self.simulations.get_mut(&id).filter(|simulation| simulation.run == run) {
-            simulation.unacknowledged -= 1;
-            simulation.models_ready = Announced::No;
-            self.fact(&id);
-            self.touched.insert(id);
+    pub(super) fn on_unsent(&mut self, message: MessageId) {
+        if let Some(id) = self.take_back(message) {
+            self.send_models_ready_later(&id);
         }
     }
 
     /// As after a kill in that moment.
-    pub(super) fn on_doubtful(&mut self, id: MessageId) {
-        let Some((id, run, _)) = self.unacknowledged.remove(&id) else { return };
-        let Some(simulation) = self.simulations.get_mut(&id).filter(|simulation| simulation.run == run) else { return };
+    pub(super) fn on_doubtful(&mut self, message: MessageId) {
+        if let Some(id) = self.take_back(message) {
+            self.fail_in_doubt(&id, "BrokerLostSession", "the broker lost our session while we sent ModelsReady");
+        }
+    }
+
+    /// Its acknowledgement is not awaited any more: the simulation that it was about, where that run goes on.
+    fn take_back(&mut self, message: MessageId) -> Option<SimulationId> {
+        let (id, run, _) = self.unacknowledged.remove(&message)?;
+        let simulation = self.simulations.get_mut(&id).filter(|simulation| simulation.run == run)?;
         simulation.unacknowledged -= 1;
         self.touched.insert(id.clone());
-        self.fail_in_doubt(&id, "BrokerLostSession", "the broker lost our session while we sent ModelsReady");
+        Some(id)
     }
 
     /// Whether `ModelsReady` went out is not known: those that have not ended by themselves fail.
@@ -135,7 +138,7 @@ impl Orchestrator {
         }
     }
 
-    pub(super) fn tell_end(&mut self, id: &SimulationId, model_id: &ModelId) {
+    fn tell_end(&mut self, id: &SimulationId, model_id: &ModelId) {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         simulation.untold.remove(model_id);
         let Some(Verdict { success, exit_code, .. }) = simulation.models.get(model_id).and_then(|model| model.verdict.clone()) else {
