@@ -76,7 +76,7 @@ pub(super) struct PieceDue {
 pub(super) struct Trouble {
     failures: u32,
     since: Option<Instant>,
-    pub not_before: Option<Instant>,
+    not_before: Option<Instant>,
 }
 
 impl Trouble {
@@ -165,9 +165,7 @@ impl Kept {
 
     /// A next process is not to begin what was told as failed.
     pub(super) fn doom_given_up(&mut self) {
-        for object in self.objects.values_mut() {
-            object.is_doomed |= object.deploy.as_ref().is_some_and(|deploy| self.given_up.contains(deploy));
-        }
+        doom_pieces(&mut self.objects, |deploy| self.given_up.contains(deploy));
         self.pieces_due.retain(|_, due| due.in_flight || due.may_be_there || !self.given_up.contains(&due.deploy));
     }
 
@@ -194,5 +192,12 @@ impl Kept {
 
     pub(super) fn is_written(&self) -> bool {
         self.written == self.changed
+    }
+}
+
+/// The pieces of these requests are to be deleted.
+pub(super) fn doom_pieces(objects: &mut BTreeMap<RecordName, Object>, is_to_go: impl Fn(&DeployId) -> bool) {
+    for object in objects.values_mut() {
+        object.is_doomed |= object.deploy.as_ref().is_some_and(&is_to_go);
     }
 }

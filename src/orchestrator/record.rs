@@ -9,7 +9,7 @@ use log::Level;
 use super::deadline::Deadline;
 use super::deploy::verdict;
 use super::event::{Command, DeployRequest, RecordAnswer, RecordCall, RecordOutcome};
-use super::kept::{Kept, PieceDue, ProgressCall, Revision, Trouble, Write};
+use super::kept::{Kept, PieceDue, ProgressCall, Revision, Trouble, Write, doom_pieces};
 use super::pod_state::Verdict;
 use super::refusal::{Reason, Remedy, refusal};
 use super::retention::KnownPod;
@@ -173,9 +173,12 @@ impl Orchestrator {
     /// What its record can say: of requests that are in the cluster with all their pieces.
     pub(super) fn recordable(&self, id: &SimulationId, simulation: &Simulation) -> Progress {
         let mut progress = simulation.progress();
-        let is_mistakable = |known: &&KnownPod| known.deploy.as_ref().is_some_and(|deploy| simulation.deploys.contains(deploy));
-        let replaced = self.pods.values().filter(|known| known.simulation == *id && known.replaced && !known.gone);
-        progress.replaced = replaced.filter(is_mistakable).map(|known| known.uid.clone()).collect();
+        // They have the names of its own: the same request names the same pods.
+        let named = simulation.models.values().filter_map(|model| self.pods.get(&model.pod.name));
+        let is_mistakable = |known: &&KnownPod| {
+            known.replaced && !known.gone && known.deploy.as_ref().is_some_and(|deploy| simulation.deploys.contains(deploy))
+        };
+        progress.replaced = named.filter(is_mistakable).map(|known| known.uid.clone()).collect();
         if let Some(kept) = self.records.get(id) {
             progress.deploys.truncate(kept.whole(&simulation.deploys));
         }
@@ -374,9 +377,7 @@ impl Orchestrator {
     /// Those of the run before are not needed once the progress of this one is there.
     fn doom_old_pieces(&mut self, id: &SimulationId) {
         let (Some(simulation), Some(kept)) = (self.simulations.get(id), self.records.get_mut(id)) else { return };
-        for object in kept.objects.values_mut() {
-            object.is_doomed |= object.deploy.as_ref().is_some_and(|deploy| !simulation.deploys.contains(deploy));
-        }
+        doom_pieces(&mut kept.objects, |deploy| !simulation.deploys.contains(deploy));
     }
 
     /// Pieces first: a progress without them says what it is, and pieces without a progress look like a request.
@@ -391,9 +392,9 @@ impl Orchestrator {
             return;
         }
         kept.goes = true;
-        let has_pieces = kept.objects.values().any(|object| object.deploy.is_some());
-        for object in kept.objects.values_mut() {
-            object.is_doomed |= object.deploy.is_some() || !has_pieces;
+        doom_pieces(&mut kept.objects, |_| true);
+        if kept.objects.values().all(|object| object.deploy.is_none()) {
+            kept.objects.values_mut().for_each(|progress| progress.is_doomed = true);
         }
         self.touched_records.insert(id.clone());
     }
