@@ -106,7 +106,13 @@ impl<'a> Connection<'a> {
 
     fn read_more(&mut self) -> io::Result<usize> {
         let mut chunk = [0; 16 * 1024];
-        let count = self.stream.read(&mut chunk)?;
+        let count = loop {
+            match self.stream.read(&mut chunk) {
+                // A process that was stopped and goes on: signal(7) says so of sockets with a time limit.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.pending.extend_from_slice(&chunk[..count]);
         Ok(count)
     }

@@ -102,8 +102,12 @@ fn spawn(start: &ContainerStart, argv: &[OsString], report: impl Fn(Output) + Cl
 /// The body of a thread.
 fn read_output(mut output: PipeReader, report: impl Fn(Output)) {
     let mut chunk = [0; 16 * 1024];
-    while let Ok(count @ 1..) = output.read(&mut chunk) {
-        report(Output::Wrote(chunk[..count].to_vec()));
+    loop {
+        match output.read(&mut chunk) {
+            Ok(count @ 1..) => report(Output::Wrote(chunk[..count].to_vec())),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => return,
+        }
     }
 }
 

@@ -67,6 +67,8 @@ impl Client {
                 Ok(0) => return None,
                 Ok(length) => self.received.extend_from_slice(&buffer[..length]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                // A process that was stopped and goes on: signal(7) says so of sockets with a time limit.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("{error}"),
             }
         }
