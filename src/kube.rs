@@ -2,10 +2,11 @@
 //!
 //! Time limits are those of ureq's phases: its limits for a whole request start a thread for each.
 
+pub mod answer;
 pub mod error;
 pub mod pod;
 pub mod record;
-mod request;
+pub mod request;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -28,12 +29,11 @@ use crate::ids::{PodName, Shown};
 use crate::orchestrator::event::{Answer, PodCall, RecordAnswer, RecordCall};
 use crate::secret::Secret;
 use crate::supervise::{Beat, lock};
-use error::{Error, Status};
+use error::Error;
 use pod::Pod;
 use record::{ConfigMap, Record};
 use request::Request;
-use watch::Page;
-pub use watch::{PodList, Watch, WatchEvent};
+pub use watch::{Page, PodList, Watch, WatchEvent};
 
 /// TCP and TLS.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
@@ -132,12 +132,7 @@ impl Client {
         let request = Request::of(call, &self.namespace, &self.pods);
         let response = self.send(&self.calls, &request)?;
         self.log_warnings(&response, call);
-        let body = self.read_body(response)?;
-        if let PodCall::Delete { .. } = call {
-            return Ok(Answer::Done);
-        }
-        let pod: Pod = serde_json::from_slice(&body).map_err(|error| Error::from_json(error, &self.address))?;
-        Ok(Answer::Pod(Box::new(pod.checked()?)))
+        answer::of_call(call, &self.read_body(response)?, &self.address)
     }
 
     /// All but delete answer with the record.
@@ -146,12 +141,7 @@ impl Client {
     /// See [`Error`]. `Unreadable` also where the name is somebody else's. After `Lost` and `Unreadable` the call may have been done.
     pub fn call_record(&self, call: &RecordCall) -> Result<RecordAnswer, Error> {
         let response = self.send(&self.calls, &Request::of_record(call, &self.namespace, &self.pods.simulator))?;
-        let body = self.read_body(response)?;
-        if let RecordCall::Delete { .. } = call {
-            return Ok(RecordAnswer::Done);
-        }
-        let found: ConfigMap = serde_json::from_slice(&body).map_err(|error| Error::from_json(error, &self.address))?;
-        Ok(RecordAnswer::Record(Box::new(found.expected(&self.pods.simulator)?)))
+        answer::of_record_call(call, &self.read_body(response)?, &self.pods.simulator, &self.address)
     }
 
     /// All records of ours. What is none that we can use is logged, and left alone.
@@ -265,7 +255,7 @@ impl Client {
         let retry_after = retry_after(&response);
         // Where the body is lost or too large, the code still says what there is to say.
         let body = self.read_body(response).unwrap_or_default();
-        Err(Error::Refused(Box::new(Status { retry_after, ..Status::read(code, &body) })))
+        Err(answer::refusal(code, retry_after, &body))
     }
 
     fn send_with(&self, agent: &Agent, request: &Request, token: &Secret) -> Result<http::Response<Body>, Error> {

@@ -17,9 +17,8 @@
 //! order of the messages (4.6.0-2): one that waits for the cluster would then hold up all behind it, and brokers go by the packet id.
 
 pub mod message;
+pub mod outbox;
 pub mod topic;
-
-mod outbox;
 
 use std::fmt;
 use std::mem;
@@ -437,7 +436,7 @@ impl fmt::Display for Loss {
 }
 
 /// Why a message says nothing to us.
-enum Unusable {
+pub enum Unusable {
     Topic(topic::InvalidTopic),
     Payload {
         topic: Shown,
@@ -462,12 +461,16 @@ impl fmt::Display for Unusable {
     }
 }
 
-/// We subscribe at QoS 1: nothing comes at QoS 2.
-fn delivery(publish: &Publish, connection: u64) -> Option<Delivery> {
+/// What the broker is to be told of this message. We subscribe at QoS 1: nothing comes at QoS 2.
+pub fn delivery(publish: &Publish, connection: u64) -> Option<Delivery> {
     (publish.qos == QoS::AtLeastOnce).then_some(Delivery { connection, packet_id: publish.pkid })
 }
 
-fn translate(publish: &Publish, delivery: Option<Delivery>, simulator: &SimulatorName) -> Result<BrokerEvent, Unusable> {
+/// What a message says to us.
+///
+/// # Errors
+/// Nothing: why.
+pub fn translate(publish: &Publish, delivery: Option<Delivery>, simulator: &SimulatorName) -> Result<BrokerEvent, Unusable> {
     if publish.retain {
         return Err(Unusable::Retained { topic: Shown::of(&publish.topic) });
     }
@@ -485,7 +488,8 @@ fn translate(publish: &Publish, delivery: Option<Delivery>, simulator: &Simulato
     }
 }
 
-fn subscription(simulator: &SimulatorName) -> Subscribe {
+/// To all that is for us, and nothing else.
+pub fn subscription(simulator: &SimulatorName) -> Subscribe {
     Subscribe::new_many(topic::filters(simulator).map(|path| SubscribeFilter { path, qos: QoS::AtLeastOnce }))
 }
 

@@ -106,7 +106,7 @@ pub(super) fn update(version: &str, text: &str) -> Value {
 
 /// The part of a ConfigMap that we read.
 #[derive(Debug, Deserialize)]
-pub(super) struct ConfigMap {
+pub struct ConfigMap {
     metadata: Metadata,
     #[serde(default, deserialize_with = "or_default")]
     data: BTreeMap<String, String>,
@@ -125,13 +125,13 @@ struct Metadata {
 }
 
 impl ConfigMap {
-    pub(super) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.metadata.name
     }
 
     /// # Errors
     /// Why it is no record that this version of ours can use.
-    pub(super) fn into_record(mut self, simulator: &SimulatorName) -> Result<Record, String> {
+    pub fn into_record(mut self, simulator: &SimulatorName) -> Result<Record, String> {
         let Metadata { name, uid, resource_version, labels, annotations } = self.metadata;
         if labels.get(SIMULATOR_LABEL).map(String::as_str) != Some(simulator.as_str()) {
             return Err("it is not ours".to_owned());

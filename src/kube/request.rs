@@ -1,4 +1,4 @@
-//! Each call as data: what is sent, and what its answer means. Pure: nothing here knows of connections.
+//! Each call as data: what is sent. Pure: nothing here knows of connections.
 //!
 //! The pod that is created here is the contract with everyone who looks at pods; its tests show it whole.
 
@@ -23,20 +23,20 @@ const GOOGLE_VOLUME: &str = "google-credentials";
 const GOOGLE_FOLDER: &str = "/run/secrets/gcp/";
 
 /// Without `Debug`: a body holds values that no log may show.
-pub(super) struct Request {
-    pub(super) method: Method,
+pub struct Request {
+    pub method: Method,
     /// With its query.
-    pub(super) path: String,
-    pub(super) body: Option<Body>,
+    pub path: String,
+    pub body: Option<Body>,
 }
 
-pub(super) struct Body {
-    pub(super) content_type: &'static str,
-    pub(super) bytes: Vec<u8>,
+pub struct Body {
+    pub content_type: &'static str,
+    pub bytes: Vec<u8>,
 }
 
 impl Request {
-    pub(super) fn of(call: &PodCall, namespace: &str, settings: &PodSettings) -> Self {
+    pub fn of(call: &PodCall, namespace: &str, settings: &PodSettings) -> Self {
         let path = format!("{}/{}", pods(namespace), call.pod());
         match call {
             PodCall::Create(pod) => Self {
@@ -58,7 +58,7 @@ impl Request {
         }
     }
 
-    pub(super) fn of_record(call: &RecordCall, namespace: &str, simulator: &SimulatorName) -> Self {
+    pub fn of_record(call: &RecordCall, namespace: &str, simulator: &SimulatorName) -> Self {
         let path = |name| format!("{}/{name}", config_maps(namespace));
         match call {
             RecordCall::Create(record) => {
@@ -72,21 +72,21 @@ impl Request {
         }
     }
 
-    pub(super) fn log(namespace: &str, pod: &PodName, container: &str) -> Self {
+    pub fn log(namespace: &str, pod: &PodName, container: &str) -> Self {
         // No `limitBytes`: it cuts the end off.
         let path = format!("{}/{pod}/log?container={}&tailLines={LOG_LINES}", pods(namespace), percent_encoded(container));
         Self { method: Method::GET, path, body: None }
     }
 
     /// One page of all records of ours.
-    pub(super) fn list_records(namespace: &str, simulator: &SimulatorName, limit: usize, next: &str) -> Self {
+    pub fn list_records(namespace: &str, simulator: &SimulatorName, limit: usize, next: &str) -> Self {
         let path = format!("{}?{}&limit={limit}&continue={}", config_maps(namespace), selector(simulator), percent_encoded(next));
         Self { method: Method::GET, path, body: None }
     }
 
     /// One page of our pods, or, without a limit, all of them. No `resourceVersion`: the most recent state, never an older one from a
     /// cache. <https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks>
-    pub(super) fn list(namespace: &str, simulator: &SimulatorName, limit: Option<usize>, next: &str) -> Self {
+    pub fn list(namespace: &str, simulator: &SimulatorName, limit: Option<usize>, next: &str) -> Self {
         let mut path = format!("{}?{}", pods(namespace), selector(simulator));
         if let Some(limit) = limit {
             path += &format!("&limit={limit}");
@@ -97,7 +97,7 @@ impl Request {
         Self { method: Method::GET, path, body: None }
     }
 
-    pub(super) fn watch(namespace: &str, simulator: &SimulatorName, resource_version: &str, timeout_seconds: u32) -> Self {
+    pub fn watch(namespace: &str, simulator: &SimulatorName, resource_version: &str, timeout_seconds: u32) -> Self {
         let (pods, selector, version) = (pods(namespace), selector(simulator), percent_encoded(resource_version));
         let path =
             format!("{pods}?watch=true&allowWatchBookmarks=true&{selector}&resourceVersion={version}&timeoutSeconds={timeout_seconds}");

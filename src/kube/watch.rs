@@ -26,18 +26,18 @@ pub struct PodList {
 /// Of a list of pods or of records.
 #[derive(Debug, Deserialize)]
 #[serde(bound = "T: Deserialize<'de>")]
-pub(super) struct Page<T> {
-    pub(super) metadata: PageMetadata,
+pub struct Page<T> {
+    pub metadata: PageMetadata,
     #[serde(deserialize_with = "or_default")]
-    pub(super) items: Vec<T>,
+    pub items: Vec<T>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct PageMetadata {
-    pub(super) resource_version: String,
+pub struct PageMetadata {
+    pub resource_version: String,
     /// Empty on the last page.
-    pub(super) r#continue: String,
+    pub r#continue: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +70,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(body: impl Read + Send + 'static, address: &str, server_time: Option<UnixTime>) -> Self {
+    /// `address` is whom we spoke to, for errors.
+    pub fn new(body: impl Read + Send + 'static, address: &str, server_time: Option<UnixTime>) -> Self {
         Self { lines: BufReader::new(Box::new(body)), address: address.to_owned(), server_time }
     }
 

@@ -19,28 +19,28 @@ use rumqttc::mqttbytes::QoS;
 use crate::orchestrator::event::MessageId;
 
 /// In flight at once: enough that no broker nearby is waited for, few enough that any takes them.
-pub(super) const WINDOW: u16 = 100;
+pub const WINDOW: u16 = 100;
 
 /// What rumqttc makes a PUBLISH of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Packet {
-    pub(super) topic: String,
-    pub(super) payload: Vec<u8>,
+pub struct Packet {
+    pub topic: String,
+    pub payload: Vec<u8>,
     /// At least once; or exactly once. Then it is also given up where it has not gone out on this connection, as on the next one its
     /// receiver may not be there yet.
-    pub(super) qos: QoS,
+    pub qos: QoS,
 }
 
 /// What rumqttc is to send again.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Again {
+pub enum Again {
     Publish(u16, Packet),
     /// The PUBREL of a message that the broker holds.
     Release(u16),
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub struct Outbox {
     /// Not acknowledged. Ids grow, so that this is the order in which they were published.
     unacknowledged: BTreeMap<MessageId, Packet>,
     /// The last one that was sent or handed to rumqttc, if any: those behind it wait for room in the window.
@@ -57,12 +57,12 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn add(&mut self, id: MessageId, packet: Packet) {
+    pub fn add(&mut self, id: MessageId, packet: Packet) {
         self.unacknowledged.insert(id, packet);
     }
 
     /// What rumqttc is to have next, while there is room in the window.
-    pub(super) fn next(&mut self) -> Option<Packet> {
+    pub fn next(&mut self) -> Option<Packet> {
         if !self.online || self.in_flight.len() + self.released.len() + self.queued.len() >= usize::from(WINDOW) {
             return None;
         }
@@ -73,22 +73,22 @@ impl Outbox {
         Some(packet.clone())
     }
 
-    pub(super) fn is_online(&self) -> bool {
+    pub fn is_online(&self) -> bool {
         self.online
     }
 
     /// The number of the connection that began last.
-    pub(super) fn connection(&self) -> u64 {
+    pub fn connection(&self) -> u64 {
         self.connections
     }
 
     /// The broker has everything.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.unacknowledged.is_empty()
     }
 
     /// rumqttc sent a PUBLISH with this packet id.
-    pub(super) fn sent(&mut self, packet_id: u16) {
+    pub fn sent(&mut self, packet_id: u16) {
         if self.in_flight.contains_key(&packet_id) {
             return; // again, on a later connection
         }
@@ -98,21 +98,21 @@ impl Outbox {
     }
 
     /// A PUBACK: the message that the broker now has.
-    pub(super) fn acknowledged(&mut self, packet_id: u16) -> Option<MessageId> {
+    pub fn acknowledged(&mut self, packet_id: u16) -> Option<MessageId> {
         let id = self.in_flight.remove(&packet_id)?;
         self.unacknowledged.remove(&id);
         Some(id)
     }
 
     /// A PUBREC: the broker holds the message, which must not be sent again.
-    pub(super) fn held(&mut self, packet_id: u16) {
+    pub fn held(&mut self, packet_id: u16) {
         if let Some(id) = self.in_flight.remove(&packet_id) {
             self.released.push((packet_id, id));
         }
     }
 
     /// A PUBCOMP: the message that the broker has passed on.
-    pub(super) fn completed(&mut self, packet_id: u16) -> Option<MessageId> {
+    pub fn completed(&mut self, packet_id: u16) -> Option<MessageId> {
         let position = self.released.iter().position(|(released, _)| *released == packet_id)?;
         let (_, id) = self.released.remove(position);
         self.unacknowledged.remove(&id);
@@ -120,19 +120,19 @@ impl Outbox {
     }
 
     /// The connection ended; nothing of ours is left in rumqttc.
-    pub(super) fn offline(&mut self) {
+    pub fn offline(&mut self) {
         self.online = false;
         self.queued.clear();
     }
 
     /// A connection is about to begin. What is to arrive once and was not sent is given up.
-    pub(super) fn take_unsent(&mut self) -> Vec<MessageId> {
+    pub fn take_unsent(&mut self) -> Vec<MessageId> {
         let sent: BTreeSet<MessageId> = self.sent_ones().collect();
         self.give_up(|id| !sent.contains(&id))
     }
 
     /// The broker has lost the session. What is to arrive once and was sent is given up: it may have arrived.
-    pub(super) fn take_doubtful(&mut self) -> Vec<MessageId> {
+    pub fn take_doubtful(&mut self) -> Vec<MessageId> {
         let sent: BTreeSet<MessageId> = self.sent_ones().collect();
         self.in_flight.clear();
         self.released.clear();
@@ -142,7 +142,7 @@ impl Outbox {
     /// A connection began. The broker may have what this returns: rumqttc is to send that again, with the old packet ids and in this order,
     /// before all others.
     /// MQTT 3.1.1, 4.4.0-1: <https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/os/mqtt-v3.1.1-os.html#_Toc398718101>
-    pub(super) fn online(&mut self) -> Vec<Again> {
+    pub fn online(&mut self) -> Vec<Again> {
         self.online = true;
         self.connections += 1;
         self.handed_over = self.sent_ones().max();
