@@ -500,7 +500,7 @@ fn backoff(failures: u32) -> Duration {
 
 /// What rumqttc is to have by now. Under the lock, so that the outbox and rumqttc's queue have one order.
 fn hand_over(outbox: &mut Outbox, client: &Client) {
-    while let Some(packet) = outbox.next() {
+    while let Some(packet) = outbox.take_next() {
         // Never full, and the topic has no wildcards. Closed: the connection was stopped, and the process ends.
         let _ = client.try_publish(packet.topic, packet.qos, false, packet.payload);
     }

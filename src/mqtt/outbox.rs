@@ -62,7 +62,7 @@ impl Outbox {
     }
 
     /// What rumqttc is to have next, while there is room in the window.
-    pub fn next(&mut self) -> Option<Packet> {
+    pub fn take_next(&mut self) -> Option<Packet> {
         if !self.online || self.in_flight.len() + self.released.len() + self.queued.len() >= usize::from(WINDOW) {
             return None;
         }
@@ -185,7 +185,7 @@ mod tests {
 
     /// What rumqttc takes now, in order.
     fn handed_over(outbox: &mut Outbox) -> Vec<MessageId> {
-        std::iter::from_fn(|| outbox.next()).map(|packet| packet.topic[1..].parse().unwrap()).collect()
+        std::iter::from_fn(|| outbox.take_next()).map(|packet| packet.topic[1..].parse().unwrap()).collect()
     }
 
     /// A connection begins: what is sent again, and what is handed over.
