@@ -213,6 +213,7 @@ impl World {
                         let all = heard.verdicts.len() == heard.asked.len() || heard.may_be_redelivery;
                         self.holds(all, "AllModelsHaveTerminated after all verdicts");
                         self.holds(told || !was_ready, "ModelsReady where all were ready and none has failed");
+                        self.end_may_have_been_heard(simulation);
                     }
                 }
                 self.holds(!was_over, "nothing after AllModelsHaveTerminated");
@@ -229,6 +230,19 @@ impl World {
             | Command::Acknowledge(_)
             | Command::Say(..)
             | Command::Halt(_) => {}
+        }
+    }
+
+    /// A request that waits may be one for this run, or, where the process before this one had told the end already, for a new run: it
+    /// is taken for that.
+    fn end_may_have_been_heard(&mut self, simulation: &str) {
+        let heard = self.heard.get_mut(simulation).expect("it is the one that ended");
+        if heard.was_killed {
+            heard.may_be_redelivery = true;
+            heard.verdicts.clear();
+            heard.models_ready = 0;
+            let old = self.pods.values().filter(|pod| pod["metadata"]["labels"]["simulation_id"] == simulation);
+            self.replaced.extend(old.map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned()));
         }
     }
 
@@ -285,7 +299,8 @@ impl World {
         }
         let heard = self.heard.entry(simulation.to_owned()).or_default();
         if heard.all_ended {
-            *heard = Heard::default();
+            // What waited for the end of the last run is of this one.
+            *heard = Heard { may_be_redelivery: heard.may_be_redelivery, ..Heard::default() };
             let old = self.pods.values().filter(|pod| pod["metadata"]["labels"]["simulation_id"] == simulation);
             self.replaced.extend(old.map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned()));
         }

@@ -313,6 +313,7 @@ fn what_came_at_qos_1_is_acknowledged() {
     let request = request(1, "sim", &["m1"], HOUR);
     let simulation = TopicSegment::from(&request.simulation);
     session.handle("DeployModels 1 for sim: [m1], at QoS 1", at_qos_1(deploy_event(request), 1));
+    session.created(&pod(1, "sim", "m1", "u1"));
     session.handle("ReadyForProcessing of sim/m1, at QoS 1", at_qos_1(ready_event("sim", "m1"), 2));
     let bad = BadRequest { problem: "keepLogsHours is NaN: it takes 0 to 87600".to_owned(), models: vec![] };
     let bad = Event::Broker(BrokerEvent::DeployModels { simulation, request: Err(bad), delivery: None });
@@ -944,9 +945,24 @@ fn a_ready_that_comes_before_its_request_is_kept_for_a_minute() {
     session.ready("sim", "m1");
     session.ready("late", "m1");
     session.deploys(1, "sim", &["m1"], HOUR);
+    session.answered("create so-sim-m1", "it is there", Err(refused(409, "already exists")));
+    session.answered("get so-sim-m1", "it is ours", Ok(Answer::Pod(Box::new(parsed(pod(1, "sim", "m1", "u1"))))));
     session.passes(61.0);
     session.deploys(1, "late", &["m1"], HOUR);
     session.matches("a_ready_before_its_request");
+}
+
+/// The process before this one made it, and could not record that; somebody deleted it since.
+#[test]
+fn what_the_pod_before_said_is_not_the_ready_of_one_that_is_made_in_its_place() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.ready("sim", "m1");
+    session.restarted(vec![]);
+    session.created(&pod(1, "sim", "m1", "u2"));
+    session.ready("sim", "m1");
+    session.passes(5.0);
+    session.matches("ready_of_the_pod_before");
 }
 
 #[test]

@@ -170,6 +170,9 @@ impl Orchestrator {
 
     /// The list has been looked at: who has a pod has it now.
     pub(super) fn begin_with_what_is_listed(&mut self) {
+        for simulation in self.simulations.values_mut() {
+            simulation.end_may_be_told = simulation.ended == simulation.models.len();
+        }
         self.fail_what_was_cut_off();
         let models = self.simulations.values().flat_map(|simulation| simulation.models.values());
         let lost = models.filter(|model| model.creation == Creation::Lost && model.waits_for_pod());

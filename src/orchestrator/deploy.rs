@@ -184,6 +184,9 @@ impl Orchestrator {
     }
 
     fn begin_create(&mut self, id: &SimulationId, model_id: &ModelId, now: Now) {
+        if let Some(simulation) = self.simulations.get_mut(id) {
+            simulation.doubt_ready(model_id);
+        }
         let Some(model) = self.model_mut(id, model_id) else { return };
         model.creation = Creation::Due;
         let pod = model.pod.clone();

@@ -55,6 +55,9 @@ impl Orchestrator {
             return Some("what runs is not known yet");
         }
         let id = &request.as_ref().ok()?.simulation;
+        if self.simulations.get(id).is_some_and(|simulation| simulation.end_may_be_told) {
+            return Some("all models of its last run have ended, and that is told once more");
+        }
         // A restart would take the run before for the one that is asked for.
         let is_ending = self.ended.get(id).is_some_and(|ended| !ended.told || !self.is_all_recorded(id));
         let is_losing = self.records.get(id).is_some_and(Kept::is_losing);

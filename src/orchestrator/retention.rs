@@ -211,7 +211,9 @@ impl Orchestrator {
         self.touched_pods.insert(name.clone());
         if is_its_pod {
             self.take_pod(&name, &id, &model, &uid);
-            self.observe_model(&id, &model, uid, observation, now);
+            // What stands in the status of a pod that goes is gone with it.
+            let tell = if pod.metadata.deletion_timestamp.is_some() { Tell::WhenRecorded } else { Tell::Now };
+            self.observe_model(&id, &model, uid, observation, tell, now);
         }
     }
 
@@ -241,19 +243,24 @@ impl Orchestrator {
         );
         if is_adopted {
             model.creation = Creation::Done;
+            if std::mem::take(&mut model.earlier_pod_was_ready)
+                && let Some(simulation) = self.simulations.get_mut(id)
+            {
+                simulation.set_ready(model_id);
+            }
             self.say(Level::Info, format!("Pod {name} of model {id}/{model_id} already exists, adopted (uid {uid})."));
         }
         self.fact(id);
     }
 
-    fn observe_model(&mut self, id: &SimulationId, model_id: &ModelId, uid: Uid, observation: Observation, now: Now) {
+    fn observe_model(&mut self, id: &SimulationId, model_id: &ModelId, uid: Uid, observation: Observation, tell: Tell, now: Now) {
         let Some(model) = self.model_mut(id, model_id) else { return };
         match observation {
             Observation::Alive => {
                 model.doubt = None;
                 self.deadlines.cancel(&Deadline::DoubtIsOver { simulation: id.clone(), model: model_id.clone(), uid });
             }
-            Observation::Ended(verdict) => self.conclude(id, model_id, verdict, Tell::Now),
+            Observation::Ended(verdict) => self.conclude(id, model_id, verdict, tell),
             Observation::Doubtful(verdict) => {
                 if model.verdict.is_none() && model.doubt.replace(verdict).is_none() {
                     let deadline = Deadline::DoubtIsOver { simulation: id.clone(), model: model_id.clone(), uid };

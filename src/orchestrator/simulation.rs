@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::kept::Revision;
-use super::pod_state::Verdict;
+use super::pod_state::{NO_EXIT_CODE, Verdict};
 use crate::ids::{DeployId, ModelId, Uid};
 use crate::kube::pod::NewPod;
 use crate::kube::record::{ModelsReady, Progress};
@@ -33,6 +33,8 @@ pub(super) struct Simulation {
     pub models_ready: Announced,
     /// Models that have ended, which is told when the record holds it.
     pub untold: BTreeMap<ModelId, Revision>,
+    /// All had ended when this process began: the one before it may have told the end. Who heard that asks for a new run.
+    pub end_may_be_told: bool,
     /// `ModelHasTerminated` that the broker has not acknowledged: the end of all waits for them.
     pub unacknowledged: usize,
 }
@@ -52,6 +54,8 @@ pub(super) struct Model {
     pub verdict: Option<Verdict>,
     /// We gave it up while its pod ran.
     pub ended_by_us: bool,
+    /// Before a pod of it was made: see [`Simulation::doubt_ready`].
+    pub earlier_pod_was_ready: bool,
     /// The broker has the verdict.
     pub told: bool,
     /// A verdict that is believed when it stays so until then.
@@ -123,13 +127,17 @@ impl Simulation {
             failed: 0,
             models_ready: Announced::No,
             untold: BTreeMap::new(),
+            end_may_be_told: false,
             unacknowledged: 0,
         }
     }
 
-    /// Every model has announced itself, none has failed, and nobody was told yet.
+    /// Every model has a pod and has announced itself, none has failed, and nobody was told yet.
     pub(super) fn models_ready_is_due(&self) -> bool {
-        self.ready == self.models.len() && self.failed == 0 && matches!(self.models_ready, Announced::No | Announced::WhenRecorded(_))
+        self.ready == self.models.len()
+            && self.failed == 0
+            && matches!(self.models_ready, Announced::No | Announced::WhenRecorded(_))
+            && self.models.values().all(|model| model.uid.is_some())
     }
 
     /// The broker has all that was to be told, and nothing waits to be told.
@@ -147,6 +155,14 @@ impl Simulation {
         model.ready = true;
         self.ready += 1;
         true
+    }
+
+    /// A pod of it is to be made, so that who said ready was another one: one that is gone, or one that is there and not known yet.
+    pub(super) fn doubt_ready(&mut self, id: &ModelId) {
+        let Some(model) = self.models.get_mut(id).filter(|model| model.ready && model.verdict.is_none()) else { return };
+        model.ready = false;
+        model.earlier_pod_was_ready = true;
+        self.ready -= 1;
     }
 
     pub(super) fn set_told(&mut self, id: &ModelId) {
@@ -194,6 +210,7 @@ impl Model {
             uid: None,
             verdict: None,
             ended_by_us: false,
+            earlier_pod_was_ready: false,
             told: false,
             doubt: None,
         }
@@ -209,9 +226,11 @@ impl Model {
         self.uid.is_none() && self.verdict.is_none()
     }
 
-    /// It has ended, and not by itself: a pod of it that runs, or appears, is stopped.
+    /// It has ended, and not by itself: a pod of it that runs, or appears, is stopped. One whose container ended, as the record says, may
+    /// still be shown as it was before.
     pub(super) fn was_given_up(&self) -> bool {
-        self.verdict.is_some() && (self.uid.is_none() || self.ended_by_us)
+        let has_code = |verdict: &Verdict| verdict.exit_code != NO_EXIT_CODE;
+        self.verdict.as_ref().is_some_and(|verdict| !has_code(verdict) && (self.uid.is_none() || self.ended_by_us))
     }
 
     /// The same image, variables and pod, whatever request they came with.
