@@ -1,0 +1,231 @@
+//! What is right, apart from the code that is judged: it knows what was asked for, what each container did and what the SO heard, and
+//! nothing of how the service works.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::report::{Asked, Heard, PodLife, Report, Word};
+
+/// No packet is on its way for longer.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
+
+/// The service may be without the API for so long, and learns of nothing.
+const API_IS_AWAY: Duration = Duration::from_secs(200);
+/// Ten seconds, and what the service is away for before them.
+const AFTER_A_RECONNECT: Duration = Duration::from_secs(45);
+
+/// A run of a simulation: from its request, or the first request after its last end, to its end.
+struct Run<'a> {
+    simulation: &'a str,
+    asked: Vec<&'a Asked>,
+    heard: Vec<&'a Heard>,
+    pods: Vec<&'a PodLife>,
+}
+
+/// What is wrong with a run of the world. Nothing: it is right.
+pub fn wrongs(report: &Report) -> Vec<String> {
+    let mut wrongs = Vec::new();
+    if let Some(why) = &report.halted {
+        wrongs.push(format!("the service ended itself: {why}"));
+    }
+    let runs = runs(report);
+    for (index, run) in runs.iter().enumerate() {
+        if is_taken_for_a_redelivery(run, &runs[..index], report) {
+            continue;
+        }
+        judge_words(run, report, &mut wrongs);
+        judge_verdicts(run, report, &mut wrongs);
+        judge_pods(run, report, &mut wrongs);
+    }
+    judge_deletions(report, &mut wrongs);
+    wrongs.extend(report.left.iter().map(|left| format!("left over: {left}")));
+    if report.unanswered > 0 {
+        wrongs.push(format!("{} messages or calls have no answer", report.unanswered));
+    }
+    wrongs
+}
+
+/// What the SO was told, each thing once and without its time: to be compared with an undisturbed run. All runs of a simulation say the
+/// same here.
+pub fn words(report: &Report) -> BTreeSet<(String, Word)> {
+    report.heard.iter().map(|heard| (heard.simulation.clone(), heard.word.clone())).collect()
+}
+
+fn runs(report: &Report) -> Vec<Run<'_>> {
+    let mut runs: Vec<Run<'_>> = Vec::new();
+    for asked in &report.asked {
+        let is_over = |run: &Run<'_>| {
+            report.heard.iter().any(|heard| {
+                heard.simulation == run.simulation
+                    && heard.word == Word::AllModelsHaveTerminated
+                    && heard.at < asked.at
+                    && run.asked.iter().any(|of_run| of_run.at < heard.at)
+            })
+        };
+        match runs.iter_mut().rev().find(|run| run.simulation == asked.simulation) {
+            Some(run) if !is_over(run) => run.asked.push(asked),
+            _ => runs.push(Run { simulation: &asked.simulation, asked: vec![asked], heard: Vec::new(), pods: Vec::new() }),
+        }
+    }
+    let of = |runs: &[Run<'_>], simulation: &str, at: Duration| {
+        runs.iter().rposition(|run| run.simulation == simulation && run.asked[0].at <= at)
+    };
+    for pod in report.pods.values() {
+        if let Some(run) = of(&runs, &Report::of_pod(&pod.name).0, pod.created_at) {
+            runs[run].pods.push(pod);
+        }
+    }
+    for heard in &report.heard {
+        // After a crash the end of a run may be told again when the next one is asked for already.
+        let has_begun = |run: &Run<'_>| run.pods.iter().map(|pod| pod.created_at).min().is_none_or(|begun_at| begun_at <= heard.at);
+        let Some(last) = of(&runs, &heard.simulation, heard.at) else { continue };
+        let earlier = runs[..last].iter().rposition(|run| run.simulation == heard.simulation);
+        let run = earlier.filter(|_| !has_begun(&runs[last])).unwrap_or(last);
+        runs[run].heard.push(heard);
+    }
+    runs
+}
+
+/// A request like the one of the run before that comes again after a reconnect may be that one, delivered by a broker that forgot its
+/// acknowledgement: it is not run again.
+fn is_taken_for_a_redelivery(run: &Run<'_>, before: &[Run<'_>], report: &Report) -> bool {
+    let [asked] = run.asked.as_slice() else { return false };
+    let is_alike =
+        |earlier: &Run<'_>| earlier.simulation == run.simulation && earlier.asked.iter().any(|of_it| of_it.models == asked.models);
+    let came_again = report.redelivered.iter().any(|(at, simulation)| simulation == run.simulation && *at >= asked.at);
+    let came_after_a_reconnect = report.told_again_after.iter().any(|at| (*at..*at + AFTER_A_RECONNECT).contains(&asked.at));
+    let Some(earlier) = before.iter().rev().find(|earlier| is_alike(earlier)) else { return false };
+    let is_of_earlier = |heard: &&Heard| earlier.heard.iter().any(|before| before.word == heard.word);
+    run.pods.is_empty() && run.heard.iter().all(is_of_earlier) && (came_again || came_after_a_reconnect)
+}
+
+fn judge_words(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
+    let simulation = run.simulation;
+    let mut wrong = |what: &str| wrongs.push(format!("{simulation}: {what}"));
+    let times = |word: &Word| run.heard.iter().filter(|heard| heard.word == *word).map(|heard| heard.at).collect::<Vec<_>>();
+    // What was heard may have been on its way by then.
+    let may_come_again =
+        |first: Duration, again: Duration| report.told_again_after.iter().any(|at| (first.saturating_sub(ON_ITS_WAY)..=again).contains(at));
+
+    let models_ready = times(&Word::ModelsReady);
+    if models_ready.len() > 1 {
+        wrong(&format!("ModelsReady {} times", models_ready.len()));
+    }
+    let failed_at = first_failure(run);
+    let first_asked: BTreeSet<&String> = run.asked[0].models.iter().collect();
+    let ready_at: BTreeMap<String, Duration> =
+        run.pods.iter().filter_map(|pod| Some((Report::of_pod(&pod.name).1, pod.said_ready_at?))).collect();
+    let all_ready_at =
+        first_asked.iter().map(|model| ready_at.get(*model).copied()).collect::<Option<Vec<_>>>().and_then(|times| times.into_iter().max());
+    if let Some(at) = models_ready.first() {
+        if all_ready_at.is_none_or(|ready| ready > *at) {
+            wrong("ModelsReady before all said ready");
+        }
+        let is_known = |failure: &Duration| *failure + API_IS_AWAY < *at;
+        if failed_at.as_ref().is_some_and(is_known) {
+            wrong("ModelsReady although a model had failed long before");
+        }
+    } else if all_ready_at.is_some() && failed_at.is_none() && !report.in_window.contains(simulation) {
+        wrong("no ModelsReady although all said ready and none has failed");
+    }
+
+    let ends = times(&Word::AllModelsHaveTerminated);
+    if ends.is_empty() {
+        wrong("no AllModelsHaveTerminated");
+    }
+    for pair in ends.windows(2) {
+        if !may_come_again(pair[0], pair[1]) {
+            wrong("AllModelsHaveTerminated again, for no reason");
+        }
+    }
+    for model in run.asked.iter().flat_map(|asked| &asked.models).collect::<BTreeSet<_>>() {
+        let verdicts: Vec<&&Heard> =
+            run.heard.iter().filter(|heard| matches!(&heard.word, Word::ModelHasTerminated { model: of, .. } if of == model)).collect();
+        if verdicts.is_empty() {
+            wrong(&format!("{model}: no verdict"));
+        }
+        for pair in verdicts.windows(2) {
+            if pair[0].word != pair[1].word {
+                wrong(&format!("{model}: {:?} and then {:?}", pair[0].word, pair[1].word));
+            } else if !may_come_again(pair[0].at, pair[1].at) {
+                wrong(&format!("{model}: its verdict again, for no reason"));
+            }
+        }
+        if let (Some(verdict), Some(end)) = (verdicts.first(), ends.first())
+            && verdict.at > *end
+        {
+            wrong(&format!("{model}: its verdict after AllModelsHaveTerminated"));
+        }
+    }
+}
+
+/// When the first container of the run ended by itself with a failure, or was ended, before it could say ready or after.
+fn first_failure(run: &Run<'_>) -> Option<Duration> {
+    let failed = |pod: &&PodLife| pod.ended.filter(|(_, code)| *code != 0).map(|(at, _)| at).or(pod.deleted_by_hand_at);
+    let ended_early = |pod: &&PodLife| pod.ended.filter(|_| pod.said_ready_at.is_none()).map(|(at, _)| at);
+    // One that was deleted before the service knew of it was made again.
+    let was_made_again = |pod: &&&PodLife| run.pods.iter().any(|other| other.name == pod.name && other.created_at > pod.created_at);
+    run.pods.iter().filter(|pod| !was_made_again(pod)).filter_map(|pod| failed(pod).or_else(|| ended_early(pod))).min()
+}
+
+/// Each verdict is what the container did.
+fn judge_verdicts(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
+    for heard in &run.heard {
+        let Word::ModelHasTerminated { model, success, exit_code } = &heard.word else { continue };
+        if *success != (*exit_code == 0) {
+            wrongs.push(format!("{}/{model}: success {success} with exit code {exit_code}", run.simulation));
+        }
+        let pods: Vec<&&PodLife> = run.pods.iter().filter(|pod| Report::of_pod(&pod.name).1 == *model).collect();
+        let is_own_end = |pod: &&&PodLife| pod.ended.is_some_and(|(at, code)| code == *exit_code && at <= heard.at);
+        let is_by_hand = |pod: &&&PodLife| !success && pod.deleted_by_hand_at.is_some_and(|at| at <= heard.at);
+        let was_ended_openly = !success && report.in_window.contains(run.simulation);
+        if !pods.iter().any(|pod| is_own_end(pod) || is_by_hand(pod)) && !was_ended_openly {
+            wrongs.push(format!("{}/{model}: told {exit_code}, which is not how it ended: {pods:?}", run.simulation));
+        }
+    }
+}
+
+/// Each model has one pod, but where somebody deleted one that had not been told of.
+fn judge_pods(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
+    let mut made: BTreeMap<&str, u32> = BTreeMap::new();
+    for pod in run.pods.iter().filter(|pod| pod.deleted_by_hand_at.is_none()) {
+        *made.entry(pod.name.as_str()).or_default() += 1;
+    }
+    for (name, times) in made {
+        if times > 1 {
+            wrongs.push(format!("{name} was created {times} times"));
+        }
+    }
+    for model in run.asked.iter().flat_map(|asked| &asked.models) {
+        let has_pod = run.pods.iter().any(|pod| Report::of_pod(&pod.name).1 == *model);
+        if !has_pod && !report.in_window.contains(run.simulation) {
+            wrongs.push(format!("{}/{model} never had a pod", run.simulation));
+        }
+    }
+}
+
+/// A pod goes past its time, for a new run, or, ended by the service, before it had a node.
+fn judge_deletions(report: &Report, wrongs: &mut Vec<String>) {
+    for deletion in &report.deletions {
+        let Some(pod) = report.pods.get(&deletion.uid) else {
+            wrongs.push(format!("{} was deleted and is not the service's", deletion.uid));
+            continue;
+        };
+        let simulation = Report::of_pod(&pod.name).0;
+        let is_past_its_time = pod.delete_by.is_some_and(|at| at <= deletion.unix + 1e-6);
+        let is_replaced = report.asked.iter().any(|asked| {
+            asked.simulation == simulation
+                && (pod.created_at..=deletion.at).contains(&asked.at)
+                && report.heard.iter().any(|heard| {
+                    heard.simulation == simulation
+                        && heard.word == Word::AllModelsHaveTerminated
+                        && (pod.created_at..=asked.at).contains(&heard.at)
+                })
+        });
+        // The service knows of a node what it was shown.
+        let is_ended_before_it_began = (!pod.had_node || report.lists_are_old) && report.in_window.contains(&simulation);
+        if !is_past_its_time && !is_replaced && !is_ended_before_it_began {
+            wrongs.push(format!("{} was deleted at {:?} and nobody asked for it: {pod:?}", pod.name, deletion.at));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What happened in a run, as everybody but the service saw it: facts for the judge.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Word {
+    ModelsReady,
+    /// 0 is a success.
+    ModelHasTerminated {
+        model: String,
+        success: bool,
+        exit_code: i32,
+    },
+    AllModelsHaveTerminated,
+}
+
+/// What the SO received. Its session lasts, so that it loses nothing.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    pub at: Duration,
+    pub simulation: String,
+    pub word: Word,
+}
+
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub at: Duration,
+    pub simulation: String,
+    pub models: Vec<String>,
+}
+
+/// One pod object that there was.
+#[derive(Clone, Debug)]
+pub struct PodLife {
+    pub name: String,
+    pub created_at: Duration,
+    pub had_node: bool,
+    /// By itself, and not by a signal.
+    pub ended: Option<(Duration, i32)>,
+    pub said_ready_at: Option<Duration>,
+    /// It was told to end: by the service, or by whoever deleted it.
+    pub was_signalled: bool,
+    /// Seconds since 1970, as its label says.
+    pub delete_by: Option<f64>,
+    pub deleted_by_hand_at: Option<Duration>,
+    pub gone_at: Option<Duration>,
+}
+
+/// The service asked for it, and it was done.
+#[derive(Clone, Debug)]
+pub struct Deletion {
+    pub at: Duration,
+    pub unix: f64,
+    pub uid: String,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub heard: Vec<Heard>,
+    pub asked: Vec<Asked>,
+    /// By uid.
+    pub pods: BTreeMap<String, PodLife>,
+    pub deletions: Vec<Deletion>,
+    /// When the service was killed, or lost its connection to the broker: what it had told may come again.
+    pub told_again_after: Vec<Duration>,
+    /// Simulations whose `ModelsReady` was being sent when the service was killed or the broker lost its session.
+    pub in_window: BTreeSet<String>,
+    /// Requests that came to the service a second time, as it had not acknowledged them: of which simulation, and when.
+    pub redelivered: Vec<(Duration, String)>,
+    /// What the service begins with after it was killed.
+    pub lists_are_old: bool,
+    /// What the cluster still has at the end that is the service's.
+    pub left: Vec<String>,
+    /// What the service said as it ended itself.
+    pub halted: Option<String>,
+    /// Requests that nobody has answered by the end, and messages that the broker still keeps for the service.
+    pub unanswered: usize,
+}
+
+impl Report {
+    /// The simulation that a pod belongs to, and its model.
+    pub fn of_pod(name: &str) -> (String, String) {
+        let rest = name.strip_prefix("so-").unwrap_or(name);
+        let (simulation, model) = rest.rsplit_once('-').unwrap_or((rest, ""));
+        (simulation.to_owned(), model.to_owned())
+    }
+}

@@ -1,0 +1,403 @@
+//! One process of the service: its core and its outbox, and around them, in the place of its threads, what translates between those and
+//! the world. It decides nothing.
+
+use std::time::Duration;
+
+use devkit::broker::{ConnectionId, Input, Output};
+use mso::clock::UnixTime;
+use mso::config::PodSettings;
+use mso::ids::{SimulationId, SimulatorName};
+use mso::kube::error::Error;
+use mso::kube::pod::Pod;
+use mso::kube::record::{ConfigMap, Record};
+use mso::kube::request::Request;
+use mso::kube::{Page, Watch, WatchEvent, answer};
+use mso::mqtt::outbox::{Again, Outbox, Packet as Outgoing};
+use mso::mqtt::{self, message, topic};
+use mso::orchestrator::Orchestrator;
+use mso::orchestrator::event::{Body, BrokerEvent, CallOutcome, Command, CrashLog, Event, PodCall, PodsEvent, RecordCall, RecordOutcome};
+use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v4::{Connect, Packet, PubAck, PubRel, Publish};
+use serde_json::Value;
+
+use crate::world::{Item, NAMESPACE, START, World};
+
+const WORKERS: usize = 2;
+const ADDRESS: &str = "https://api";
+const RETRY: Duration = Duration::from_secs(1);
+const WATCH_SECONDS: u32 = 270;
+
+pub struct Process {
+    pub core: Orchestrator,
+    outbox: Outbox,
+    pub connection: Option<ConnectionId>,
+    /// The core thinks that we are connected.
+    is_announced: bool,
+    packet_id: u16,
+    pub to_broker_due: Duration,
+    pub from_broker_due: Duration,
+    pods: Pods,
+    watches: u64,
+}
+
+/// What the thread `pods` does next.
+enum Pods {
+    ReadRecords { found: Vec<Record>, next: String },
+    List { is_first: bool },
+    WatchFrom(String),
+}
+
+/// A request to the API server, and what its answer is for.
+pub enum Call {
+    Pod { call: PodCall, attempt: u32 },
+    Record { simulation: SimulationId, call: RecordCall },
+    Log(CrashLog),
+    Records,
+    Pods { is_first: bool },
+    Watch { number: u64 },
+}
+
+fn simulator() -> SimulatorName {
+    SimulatorName::new("so").expect("it is one")
+}
+
+impl Process {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            core: Orchestrator::new(simulator(), WORKERS, seed),
+            outbox: Outbox::default(),
+            connection: None,
+            is_announced: false,
+            packet_id: 0,
+            to_broker_due: Duration::ZERO,
+            from_broker_due: Duration::ZERO,
+            pods: Pods::ReadRecords { found: Vec::new(), next: String::new() },
+            watches: 0,
+        }
+    }
+}
+
+impl World {
+    pub fn service_wakes(&mut self) {
+        self.tell(Event::Timeout);
+    }
+
+    /// An event, and what the core makes of it.
+    fn tell(&mut self, event: Event) {
+        let now = self.now();
+        let Some(process) = &mut self.process else { return };
+        process.core.handle(event, now);
+        while let Some(command) = self.process.as_mut().and_then(|process| process.core.poll_command()) {
+            self.carry_out(command);
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Say(level, text) => self.say(&format!("    {level} {text}")),
+            Command::Halt(why) => {
+                self.say(&format!("    the service ends itself: {why}"));
+                self.report.halted = Some(why);
+            }
+            Command::Publish(message) => {
+                let Some(process) = &mut self.process else { return };
+                let qos = if message.body == Body::ModelsReady { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+                let (topic, payload) = (topic::of(&message, &simulator()), message::encode(&message.body));
+                process.outbox.add(message.id, Outgoing { topic, payload, qos });
+                self.hand_over();
+            }
+            Command::Acknowledge(delivery) => {
+                let Some(process) = &self.process else { return };
+                if process.outbox.is_online() && process.outbox.connection() == delivery.connection {
+                    self.send_packet(format!("acknowledge packet {}", delivery.packet_id), Packet::PubAck(PubAck::new(delivery.packet_id)));
+                }
+            }
+            Command::Call { call, attempt } => {
+                let request = Request::of(&call, NAMESPACE, &PodSettings::new(simulator()));
+                self.send_call(in_words(&call), Call::Pod { call, attempt }, request);
+            }
+            Command::Record { simulation, call } => {
+                let request = Request::of_record(&call, NAMESPACE, &simulator());
+                let words = record_in_words(&call);
+                self.send_call(words, Call::Record { simulation, call }, request);
+            }
+            Command::ReadLog(log) => {
+                let request = Request::log(NAMESPACE, &log.pod, &log.container);
+                self.send_call(format!("read the log of {}", log.pod), Call::Log(log), request);
+            }
+        }
+    }
+
+    fn send_call(&mut self, words: String, call: Call, request: Request) {
+        if let Some(effect) = self.effect(words) {
+            self.send_to_api(effect, call, request);
+        }
+    }
+
+    pub fn service_is_answered(&mut self, call: Call, result: Result<Vec<u8>, Error>) {
+        match call {
+            Call::Pod { call, attempt } => {
+                let result = result.and_then(|body| answer::of_call(&call, &body, ADDRESS));
+                self.tell(Event::Call(CallOutcome { call, attempt, result }));
+            }
+            Call::Record { simulation, call } => {
+                let result = result.and_then(|body| answer::of_record_call(&call, &body, &simulator(), ADDRESS));
+                self.tell(Event::Record(RecordOutcome { simulation, call, result }));
+            }
+            Call::Log(log) => {
+                let result = result.map(|body| String::from_utf8_lossy(&body).into_owned());
+                self.tell(Event::LogRead { log, result });
+            }
+            Call::Records => self.records_are_read(result),
+            Call::Pods { .. } => self.pods_are_listed(result),
+            Call::Watch { number } => self.watch_is_answered(number, result),
+        }
+    }
+
+    // The thread `pods`.
+
+    pub fn service_follows_pods(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        let (words, call, request) = match &process.pods {
+            Pods::ReadRecords { next, .. } => {
+                ("read records".to_owned(), Call::Records, Request::list_records(NAMESPACE, &simulator(), 2, next))
+            }
+            Pods::List { is_first } => {
+                ("list pods".to_owned(), Call::Pods { is_first: *is_first }, Request::list(NAMESPACE, &simulator(), Some(500), ""))
+            }
+            Pods::WatchFrom(version) => {
+                process.watches += 1;
+                let number = u64::from(self.incarnation) * 1_000_000 + process.watches;
+                let request = Request::watch(NAMESPACE, &simulator(), version, WATCH_SECONDS);
+                (format!("watch pods from {version}"), Call::Watch { number }, request)
+            }
+        };
+        self.send_call(words, call, request);
+    }
+
+    fn records_are_read(&mut self, result: Result<Vec<u8>, Error>) {
+        let body = match result {
+            Ok(body) => body,
+            Err(error) => return self.pods_fail(error),
+        };
+        let page: Page<ConfigMap> = serde_json::from_slice(&body).expect("a list");
+        let Some(process) = &mut self.process else { return };
+        let Pods::ReadRecords { found, next } = &mut process.pods else { return };
+        found.extend(page.items.into_iter().map(|item| item.into_record(&simulator()).expect("a record")));
+        *next = page.metadata.r#continue;
+        if next.is_empty() {
+            let found = std::mem::take(found);
+            process.pods = Pods::List { is_first: true };
+            self.tell(Event::Pods(PodsEvent::Records(found)));
+        }
+        self.service_follows_pods();
+    }
+
+    fn pods_are_listed(&mut self, result: Result<Vec<u8>, Error>) {
+        let body = match result {
+            Ok(body) => body,
+            Err(error) => return self.pods_fail(error),
+        };
+        let page: Page<Pod> = serde_json::from_slice(&body).expect("a list");
+        let Some(process) = &mut self.process else { return };
+        process.pods = Pods::WatchFrom(page.metadata.resource_version);
+        self.tell_server_time();
+        self.tell(Event::Pods(PodsEvent::Listed(page.items)));
+        self.service_follows_pods();
+    }
+
+    fn watch_is_answered(&mut self, number: u64, result: Result<Vec<u8>, Error>) {
+        match result {
+            Err(error) => self.watch_has_failed(error),
+            // The watch may have said all that it had to say, and ended, before this.
+            Ok(_) if self.is_watching(number) => self.tell_server_time(),
+            Ok(_) => {}
+        }
+    }
+
+    fn is_watching(&self, number: u64) -> bool {
+        self.process.as_ref().is_some_and(|process| u64::from(self.incarnation) * 1_000_000 + process.watches == number)
+    }
+
+    pub fn service_watches(&mut self, number: u64, event: Option<Value>) {
+        if !self.is_watching(number) {
+            return;
+        }
+        let Some(event) = event else { return self.service_follows_pods() };
+        let line = format!("{event}\n");
+        let event = Watch::new(std::io::Cursor::new(line), ADDRESS, None).next().expect("a line is an event");
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => return self.watch_has_failed(error),
+        };
+        if let Some(Process { pods: Pods::WatchFrom(version), .. }) = &mut self.process {
+            event.resource_version().clone_into(version);
+        }
+        let event = match event {
+            WatchEvent::Changed(pod) => PodsEvent::Changed(Box::new(pod)),
+            WatchEvent::Deleted(pod) => PodsEvent::Deleted(Box::new(pod)),
+            WatchEvent::Bookmark(_) => PodsEvent::Bookmark,
+        };
+        self.tell(Event::Pods(event));
+    }
+
+    fn watch_has_failed(&mut self, error: Error) {
+        let Some(process) = &mut self.process else { return };
+        // What it would still say is of no use.
+        process.watches += 1;
+        if error.is_expired() {
+            process.pods = Pods::List { is_first: false };
+            return self.service_follows_pods();
+        }
+        self.pods_fail(error);
+    }
+
+    fn pods_fail(&mut self, error: Error) {
+        self.tell(Event::Pods(PodsEvent::Failed(error)));
+        self.after(RETRY, Item::FollowsPods { incarnation: self.incarnation });
+    }
+
+    /// The Date header has whole seconds.
+    fn tell_server_time(&mut self) {
+        self.tell(Event::Pods(PodsEvent::ServerTime(UnixTime(START + self.since.as_secs() as f64))));
+    }
+
+    // The thread `mqtt`, and rumqttc.
+
+    pub fn service_connects(&mut self) {
+        let connection = self.new_connection();
+        let Some(process) = &mut self.process else { return };
+        process.connection = Some(connection);
+        process.to_broker_due = self.since;
+        process.from_broker_due = self.since;
+        let mut connect = Connect::new("mso-so");
+        connect.clean_session = false;
+        connect.keep_alive = 0;
+        self.send_to_broker(connection, Input::Opened, None);
+        self.send_packet("connect".to_owned(), Packet::Connect(connect));
+    }
+
+    fn send_packet(&mut self, words: String, packet: Packet) {
+        let Some(effect) = self.effect(words) else { return };
+        let Some(connection) = self.process.as_ref().and_then(|process| process.connection) else { return };
+        self.send_to_broker(connection, Input::Packet(packet), Some(effect));
+    }
+
+    pub fn service_hears(&mut self, connection: ConnectionId, output: Output) {
+        if self.process.as_ref().is_none_or(|process| process.connection != Some(connection)) {
+            return;
+        }
+        match output {
+            Output::Close => self.connection_is_lost(),
+            Output::Packet(packet) => self.receives(packet),
+        }
+    }
+
+    fn connection_is_lost(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        process.connection = None;
+        process.outbox.offline();
+        if std::mem::take(&mut process.is_announced) {
+            self.tell(Event::Broker(BrokerEvent::Disconnected));
+        }
+        self.after(RETRY, Item::Connects { incarnation: self.incarnation });
+    }
+
+    fn receives(&mut self, packet: Packet) {
+        let Some(process) = &mut self.process else { return };
+        match packet {
+            Packet::ConnAck(ack) => self.session_begins(ack.session_present),
+            Packet::SubAck(_) => {
+                process.is_announced = true;
+                self.tell(Event::Broker(BrokerEvent::Connected));
+            }
+            Packet::Publish(publish) => {
+                self.note_redelivery(&publish);
+                let Some(process) = &self.process else { return };
+                let delivery = mqtt::delivery(&publish, process.outbox.connection());
+                let event = mqtt::translate(&publish, delivery, &simulator());
+                self.tell(Event::Broker(event.unwrap_or_else(|problem| panic!("{problem}"))));
+            }
+            Packet::PubAck(ack) => {
+                let id = process.outbox.acknowledged(ack.pkid);
+                self.is_published(id);
+            }
+            Packet::PubRec(ack) => {
+                process.outbox.held(ack.pkid);
+                self.send_packet(format!("release packet {}", ack.pkid), Packet::PubRel(PubRel::new(ack.pkid)));
+            }
+            Packet::PubComp(ack) => {
+                let id = process.outbox.completed(ack.pkid);
+                self.is_published(id);
+            }
+            other => panic!("the broker sends {other:?}"),
+        }
+    }
+
+    fn session_begins(&mut self, session_present: bool) {
+        let Some(process) = &mut self.process else { return };
+        let unsent = process.outbox.take_unsent();
+        let doubtful = if session_present { Vec::new() } else { process.outbox.take_doubtful() };
+        let again = process.outbox.online();
+        let mut subscribe = mqtt::subscription(&simulator());
+        subscribe.pkid = u16::MAX;
+        self.send_packet("subscribe".to_owned(), Packet::Subscribe(subscribe));
+        for again in again {
+            match again {
+                Again::Release(id) => self.send_packet(format!("release packet {id} again"), Packet::PubRel(PubRel::new(id))),
+                Again::Publish(id, packet) => self.send_publish(id, packet, true),
+            }
+        }
+        self.hand_over();
+        unsent.into_iter().for_each(|id| self.tell(Event::Broker(BrokerEvent::Unsent(id))));
+        doubtful.into_iter().for_each(|id| self.tell(Event::Broker(BrokerEvent::Doubtful(id))));
+    }
+
+    fn is_published(&mut self, id: Option<u64>) {
+        if let Some(id) = id {
+            self.hand_over();
+            self.tell(Event::Broker(BrokerEvent::Published(id)));
+        }
+    }
+
+    fn hand_over(&mut self) {
+        while let Some(process) = &mut self.process
+            && let Some(packet) = process.outbox.take_next()
+        {
+            // A run publishes far less than there are packet ids.
+            process.packet_id += 1;
+            let id = process.packet_id;
+            process.outbox.sent(id);
+            self.send_publish(id, packet, false);
+        }
+    }
+
+    fn send_publish(&mut self, id: u16, packet: Outgoing, dup: bool) {
+        let again = if dup { " again" } else { "" };
+        let words = format!("publish {}{again}", packet.topic.rsplit('/').next().unwrap_or_default());
+        let publish = Publish::new(packet.topic, packet.qos, packet.payload);
+        self.send_packet(words, Packet::Publish(Publish { pkid: id, dup, ..publish }));
+    }
+}
+
+fn in_words(call: &PodCall) -> String {
+    let pod = call.pod();
+    match call {
+        PodCall::Create(_) => format!("create pod {pod}"),
+        PodCall::Get(_) => format!("get pod {pod}"),
+        PodCall::SetDeleteBy { .. } => format!("set delete_by of {pod}"),
+        PodCall::Stop { .. } => format!("stop pod {pod}"),
+        PodCall::Delete { .. } => format!("delete pod {pod}"),
+    }
+}
+
+fn record_in_words(call: &RecordCall) -> String {
+    let name = call.name();
+    match call {
+        RecordCall::Create(_) if name.piece().is_some() => format!("create piece {name}"),
+        RecordCall::Create(_) => format!("create progress {name}"),
+        RecordCall::Get(_) => format!("get record {name}"),
+        RecordCall::Update { text, .. } => format!("update progress {name}: {text}"),
+        RecordCall::Delete { .. } => format!("delete record {name}"),
+    }
+}

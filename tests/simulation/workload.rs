@@ -1,0 +1,100 @@
+//! The reference workloads: which simulations are asked for and when, and what their models do. Data alone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct Workload {
+    pub name: &'static str,
+    pub requests: Vec<Request>,
+    /// By pod name; in each of its runs.
+    pub behaviours: BTreeMap<String, Behaviour>,
+    /// By then all is over and cleaned up, whatever went wrong in the first minutes.
+    pub horizon: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub when: When,
+    pub simulation: &'static str,
+    pub models: Vec<&'static str>,
+    pub keep_logs_hours: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum When {
+    At(Duration),
+    /// So long after this simulation's end was heard for the first time.
+    AfterEndOf(&'static str, Duration),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Behaviour {
+    /// After its start.
+    pub says_ready: Option<Duration>,
+    pub ends: Ends,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Ends {
+    AfterStart(Duration, i32),
+    /// It waits for its parameters, which the SO sends at `ModelsReady`.
+    AfterModelsReady(Duration, i32),
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const GOOD: Behaviour = Behaviour { says_ready: Some(seconds(2)), ends: Ends::AfterModelsReady(seconds(10), 0) };
+const CRASHES_BEFORE_READY: Behaviour = Behaviour { says_ready: None, ends: Ends::AfterStart(seconds(3), 1) };
+const CRASHES_AFTER_READY: Behaviour = Behaviour { says_ready: Some(seconds(2)), ends: Ends::AfterModelsReady(seconds(4), 3) };
+/// It does not wait for the others.
+const ENDS_BY_ITSELF: Behaviour = Behaviour { says_ready: Some(seconds(1)), ends: Ends::AfterStart(seconds(8), 0) };
+
+fn at(seconds: u64, simulation: &'static str, models: &[&'static str]) -> Request {
+    Request { when: When::At(Duration::from_secs(seconds)), simulation, models: models.to_vec(), keep_logs_hours: 0.02 }
+}
+
+fn workload<const N: usize>(name: &'static str, requests: Vec<Request>, behaviours: [(&str, Behaviour); N]) -> Workload {
+    let behaviours = behaviours.map(|(model, behaviour)| (format!("so-{model}"), behaviour)).into();
+    Workload { name, requests, behaviours, horizon: seconds(45 * 60) }
+}
+
+pub fn all() -> Vec<Workload> {
+    vec![
+        workload("happy", vec![at(5, "sim-a", &["m1", "m2"])], [("sim-a-m1", GOOD), ("sim-a-m2", GOOD)]),
+        workload(
+            "crash before ready",
+            vec![at(5, "sim-a", &["m1", "m2"])],
+            [("sim-a-m1", CRASHES_BEFORE_READY), ("sim-a-m2", ENDS_BY_ITSELF)],
+        ),
+        workload("crash after ready", vec![at(5, "sim-a", &["m1", "m2"])], [("sim-a-m1", CRASHES_AFTER_READY), ("sim-a-m2", GOOD)]),
+        workload("all fail", vec![at(5, "sim-a", &["m1", "m2"])], [("sim-a-m1", CRASHES_BEFORE_READY), ("sim-a-m2", CRASHES_BEFORE_READY)]),
+        workload(
+            "two overlap",
+            vec![at(5, "sim-a", &["m1", "m2"]), at(7, "sim-b", &["m1", "m2", "m3"])],
+            [("sim-a-m1", GOOD), ("sim-a-m2", GOOD), ("sim-b-m1", CRASHES_AFTER_READY), ("sim-b-m2", GOOD), ("sim-b-m3", GOOD)],
+        ),
+        workload(
+            "the same id again",
+            vec![at(5, "sim-a", &["m1", "m2"]), Request { when: When::AfterEndOf("sim-a", seconds(15)), ..at(0, "sim-a", &["m1", "m2"]) }],
+            [("sim-a-m1", GOOD), ("sim-a-m2", GOOD)],
+        ),
+        workload(
+            "the same id again with another request",
+            vec![at(5, "sim-a", &["m1", "m2"]), Request { when: When::AfterEndOf("sim-a", seconds(15)), ..at(0, "sim-a", &["m2", "m3"]) }],
+            [("sim-a-m1", GOOD), ("sim-a-m2", GOOD), ("sim-a-m3", CRASHES_AFTER_READY)],
+        ),
+        workload(
+            "a second request while it runs",
+            vec![at(5, "sim-a", &["m1", "m2"]), at(6, "sim-a", &["m2", "m3"])],
+            [("sim-a-m1", GOOD), ("sim-a-m2", GOOD), ("sim-a-m3", GOOD)],
+        ),
+        workload(
+            "logs are not kept",
+            vec![Request { keep_logs_hours: 0.0, ..at(5, "sim-a", &["m1", "m2"]) }],
+            [("sim-a-m1", GOOD), ("sim-a-m2", CRASHES_AFTER_READY)],
+        ),
+    ]
+}
