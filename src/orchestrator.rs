@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use crate::clock::{Now, UnixTime};
-use crate::ids::{ModelId, PodName, SimulationId, SimulatorName, Uid};
+use crate::ids::{ModelId, PodName, SimulationId, SimulatorName, TopicSegment, Uid};
 use crate::kube::error::Error;
 use crate::kube::pod::NewPod;
 use crate::kube::record::Record;
@@ -43,7 +43,7 @@ use announce::Told;
 use calls::{Calls, Hold, backoff};
 use deadline::{Deadline, Deadlines};
 use event::{BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent};
-use held::{Arrival, Held};
+use held::{Arrival, Held, ToldBlindly};
 use kept::{Kept, Revision};
 use pod_state::Verdict;
 use refusal::{Reason, Remedy, refusal};
@@ -77,6 +77,7 @@ pub struct Orchestrator {
     /// Requests that came before it was known what runs, or while the record that is in their way goes.
     held_requests: Vec<Held>,
     handle_held_requests: bool,
+    told_blindly: BTreeMap<TopicSegment, ToldBlindly>,
     /// ConfigMaps can be had, as far as we know.
     keeps_records: bool,
     /// Until the first list of pods: what an earlier process left.
@@ -155,6 +156,7 @@ impl Orchestrator {
             readies: BTreeSet::new(),
             held_requests: Vec::new(),
             handle_held_requests: false,
+            told_blindly: BTreeMap::new(),
             keeps_records: true,
             found_records: Vec::new(),
             records: BTreeMap::new(),

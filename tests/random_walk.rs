@@ -195,10 +195,11 @@ impl World {
                     Body::ModelHasTerminated { model, success, .. } => {
                         let before = heard.verdicts.insert(model.to_string(), *success);
                         let why = format!("{simulation}/{model} now has exit code -1 due to: ApiUnavailable");
-                        let is_recent =
-                            self.trace.iter().rev().take(8).any(|line| {
-                                line.contains(&why) || line.contains("ApiUnavailable: no answer") || line.contains("Unrecorded: ")
-                            });
+                        // Told while the API was away, it is known to the process that told it, until that has recorded it.
+                        let is_unrecorded = |line: &String| {
+                            line.contains(&why) || line.contains("ApiUnavailable: no answer") || line.contains("Unrecorded: ")
+                        };
+                        let is_recent = self.trace.iter().rev().take(8).any(is_unrecorded);
                         if !success && is_recent {
                             heard.given_up_unrecorded.insert(model.to_string());
                         }
@@ -363,9 +364,20 @@ impl World {
             self.heard.get_mut(request.simulation.as_str()).unwrap().may_be_redelivery = true;
             self.deliver(deploy_event(request));
         }
+        if self.random.u8(0..4) == 0 {
+            self.api_is_away();
+        }
         self.handle(Event::Pods(PodsEvent::Records(self.records.all())));
         self.take_list();
         self.list_arrives();
+    }
+
+    /// For longer than requests are held.
+    fn api_is_away(&mut self) {
+        for _ in 0..2 {
+            self.handle(Event::Pods(PodsEvent::Failed(Error::Lost("away".to_owned()))));
+            self.pass(301.0);
+        }
     }
 
     /// It was acknowledged, then: the broker does not send it again.

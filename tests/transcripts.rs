@@ -95,6 +95,12 @@ impl Session {
 
     /// kill -9, and a new process among what is there.
     fn restarted(&mut self, pods: Vec<Value>) {
+        self.killed();
+        self.finds(pods);
+    }
+
+    /// kill -9, and a new process to which the API server has not answered yet.
+    fn killed(&mut self) {
         self.text += "> kill -9, and a new process\n";
         self.core = Orchestrator::new(SimulatorName::new("so").unwrap(), 2, 7);
         self.calls.clear();
@@ -102,8 +108,20 @@ impl Session {
         self.messages.clear();
         self.record_calls.clear();
         self.connected();
+    }
+
+    /// What the process before left.
+    fn finds(&mut self, pods: Vec<Value>) {
         self.handle("the records", Event::Pods(PodsEvent::Records(self.records.all())));
         self.listed(pods);
+    }
+
+    /// For as long as a request is held at most.
+    fn is_away(&mut self) {
+        let away = || Event::Pods(PodsEvent::Failed(Error::Lost("connection refused".to_owned())));
+        self.handle("the list fails", away());
+        self.passes(300.0);
+        self.handle("the list fails", away());
     }
 
     fn write_commands(&mut self) {
@@ -766,6 +784,46 @@ fn an_api_server_that_stays_away_fails_what_could_not_be_created() {
     session.handle("the list fails", away());
     session.acknowledged();
     session.matches("an_api_server_that_stays_away");
+}
+
+#[test]
+fn what_was_told_as_failed_while_the_api_was_away_does_not_run_when_its_record_turns_up() {
+    let mut session = Session::begun();
+    let [m1, m2] = [("m1", "u1"), ("m2", "u2")].map(|(model, uid)| pod(1, "sim", model, uid));
+    session.deploys(1, "sim", &["m1", "m2", "m3"], HOUR);
+    session.created(&m1);
+    session.created(&m2);
+    session.deploys(2, "sim", &["m4"], HOUR);
+    session.passes(2.0);
+    session.killed();
+    session.deploys(1, "sim", &["m1", "m2", "m3"], HOUR);
+    session.is_away();
+    session.acknowledged();
+    session.finds(vec![m1.clone(), ended(m2.clone(), 0, "Completed")]);
+    session.answered("stop so-sim-m1", "stopped", Ok(Answer::Pod(Box::new(parsed(m1.clone())))));
+    session.log_is("");
+    session.acknowledged();
+    session.done("set delete_by of so-sim-m2");
+    session.shows("stopped", &ended(m1, 137, "DeadlineExceeded"));
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.matches("a_record_of_what_was_given_up");
+}
+
+#[test]
+fn a_request_that_was_cut_off_and_is_told_as_failed_while_the_api_is_away_is_not_begun() {
+    let mut session = Session::begun();
+    session.core.handle(deploy_event(request(1, "sim", &["m1"], HOUR)), now_at(session.start, session.since));
+    session.write_commands();
+    let (_, piece) = session.record_calls.remove(0);
+    session.records.carry_out(&piece).unwrap();
+    session.killed();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.is_away();
+    session.acknowledged();
+    session.finds(vec![]);
+    session.passes(3600.0);
+    assert_eq!(session.records.all(), [], "nothing is left for the next process");
+    session.matches("a_cut_off_request_that_was_given_up");
 }
 
 #[test]

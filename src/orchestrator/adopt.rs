@@ -10,7 +10,7 @@ use log::Level;
 use super::deadline::Deadline;
 use super::event::Body;
 use super::held::{Arrival, Held};
-use super::kept::Kept;
+use super::kept::{Kept, doom_pieces};
 use super::pod_state::Verdict;
 use super::retention::Ended;
 use super::simulation::{Announced, Creation, Simulation};
@@ -107,7 +107,16 @@ impl Orchestrator {
     /// All their pieces are there, and no progress names them: they are begun as if they came now.
     fn take_cut_off_requests(&mut self, id: &SimulationId, progress: &Progress, pieces: &Pieces, now: Now) {
         let is_named = |deploy: &DeployId| progress.deploys.contains(deploy) || progress.earlier_deploys.contains(deploy);
-        for (deploy, pieces) in pieces.iter().filter(|(deploy, _)| !is_named(deploy)) {
+        let cut_off = || pieces.iter().filter(|(deploy, _)| !is_named(deploy));
+        if self.was_told_blindly(id) && cut_off().next().is_some() {
+            self.say(Level::Warn, format!("A request for simulation {id} was cut off, and told as failed since: it is not begun."));
+            if let Some(kept) = self.records.get_mut(id) {
+                doom_pieces(&mut kept.objects, |deploy| !is_named(deploy));
+                self.touched_records.insert(id.clone());
+            }
+            return;
+        }
+        for (deploy, pieces) in cut_off() {
             match read_request(id, deploy, pieces) {
                 Ok(request) => {
                     let came = Arrival { at: now.instant, connected_at: Some(now.instant), delivery: None };
@@ -170,6 +179,7 @@ impl Orchestrator {
 
     /// The list has been looked at: who has a pod has it now.
     pub(super) fn begin_with_what_is_listed(&mut self) {
+        self.end_what_was_told_blindly();
         for simulation in self.simulations.values_mut() {
             simulation.end_may_be_told = simulation.ended == simulation.models.len();
         }
@@ -190,6 +200,9 @@ impl Orchestrator {
 
     /// Whoever sent it at QoS 1 sends it again.
     fn await_request(&mut self, id: &SimulationId, now: Now) {
+        if self.was_told_blindly(id) {
+            return;
+        }
         self.deadlines.set(now.instant + REQUEST_AWAITED, Deadline::RequestIsLost(id.clone()));
     }
 

@@ -36,15 +36,8 @@ impl Orchestrator {
                 }
                 Told::EndOfAll => {}
             }
-        } else if let Some(ended) = self.ended.get_mut(&id).filter(|ended| ended.run == run) {
-            ended.told = true;
-            let over_at = self.server_time(now);
-            if let Some(progress) = self.records.get_mut(&id).and_then(|kept| kept.over.as_mut()) {
-                progress.over_at = Some(over_at);
-            }
-            self.fact_waited_for(&id);
-            self.touch_pods_of(&id);
-            self.handle_held_requests = true;
+        } else if self.ended.get(&id).is_some_and(|ended| ended.run == run) {
+            self.on_end_told(&id, now);
         }
     }
 

@@ -19,7 +19,7 @@ use crate::kube::error::Error;
 use crate::kube::pod::{NewPod, Pod};
 
 /// Of all simulations that run; upstream aims at 400 in one.
-const MAX_MODELS: usize = 100_000;
+pub(super) const MAX_MODELS: usize = 100_000;
 /// Of what requests hold, of all simulations that run. 10 000 models as planned for are 6 MB. The memory limit in k8s/ goes with it.
 pub(super) const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// A persistent session delivers again what was not acknowledged, right after it is resumed.
@@ -48,7 +48,7 @@ impl Orchestrator {
         }
         if let Some(problem) = self.size_problem(&request) {
             let models = request.models.iter().map(|configuration| TopicSegment::from(&configuration.model)).collect();
-            return self.refuse(&TopicSegment::from(&id), &BadRequest { problem, models });
+            return self.refuse(&TopicSegment::from(&id), &BadRequest { problem, models }, now);
         }
         let is_new = !self.simulations.contains_key(&id);
         if is_new && request.models.is_empty() {
@@ -106,7 +106,7 @@ impl Orchestrator {
     }
 
     /// Nobody may wait for models that will never be.
-    pub(super) fn refuse(&mut self, simulation: &TopicSegment, bad: &BadRequest) {
+    pub(super) fn refuse(&mut self, simulation: &TopicSegment, bad: &BadRequest, now: Now) {
         let shown = Shown::of(simulation.as_str());
         if SimulationId::new(simulation.as_str()).is_ok_and(|id| self.simulations.contains_key(&id)) {
             let text = format!("DeployModels for simulation {shown} is refused, and the simulation goes on without it: {}", bad.problem);
@@ -118,6 +118,9 @@ impl Orchestrator {
             self.publish(simulation.clone(), body);
         }
         self.publish(simulation.clone(), Body::AllModelsHaveTerminated);
+        if self.api.lists == 0 {
+            self.remember_told_blindly(simulation, bad, now);
+        }
     }
 
     fn is_redelivery(&self, request: &DeployRequest, came: Arrival) -> bool {

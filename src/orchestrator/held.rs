@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use log::Level;
 
-use super::Orchestrator;
-use super::deploy::MAX_BYTES;
+use super::deploy::{MAX_BYTES, MAX_MODELS};
 use super::event::{BadRequest, Command, Delivery, DeployRequest};
 use super::kept::Kept;
+use super::pod_state::Verdict;
 use super::refusal::Refusal;
+use super::{Orchestrator, Tell};
 use crate::clock::Now;
-use crate::ids::{SimulationId, TopicSegment};
+use crate::ids::{ModelId, SimulationId, TopicSegment};
 
 /// That wait together; bad ones have hardly any bytes.
 const MAX_HELD_REQUESTS: usize = 1000;
@@ -31,10 +32,17 @@ pub(super) struct Arrival {
     pub delivery: Option<Delivery>,
 }
 
+/// A simulation that was told as failed before it was known what runs: it may be one that does.
+pub(super) struct ToldBlindly {
+    at: Instant,
+    problem: String,
+    models: BTreeSet<TopicSegment>,
+}
+
 impl Orchestrator {
     pub(super) fn on_request(&mut self, simulation: TopicSegment, request: Result<DeployRequest, BadRequest>, came: Arrival, now: Now) {
         match (self.why_it_waits(&request), request) {
-            (Some(why), request) => self.hold_request(Held { simulation, request, came }, why),
+            (Some(why), request) => self.hold_request(Held { simulation, request, came }, why, now),
             (None, Ok(request)) => {
                 let id = request.simulation.clone();
                 self.deploy(request, came, now);
@@ -43,7 +51,7 @@ impl Orchestrator {
                 }
             }
             (None, Err(bad)) => {
-                self.refuse(&simulation, &bad);
+                self.refuse(&simulation, &bad, now);
                 self.commands.extend(came.delivery.map(Command::Acknowledge));
             }
         }
@@ -75,7 +83,7 @@ impl Orchestrator {
         }
     }
 
-    fn hold_request(&mut self, held: Held, why: &str) {
+    fn hold_request(&mut self, held: Held, why: &str, now: Now) {
         let is_same = |other: &Held| match (&other.request, &held.request) {
             (Ok(other), Ok(request)) => (&other.simulation, &other.id) == (&request.simulation, &request.id),
             _ => false,
@@ -95,7 +103,7 @@ impl Orchestrator {
         if bytes > MAX_BYTES || self.held_requests.len() == MAX_HELD_REQUESTS {
             let problem = "too many requests wait for the Kubernetes API".to_owned();
             self.commands.extend(held.came.delivery.map(Command::Acknowledge));
-            return self.refuse(&held.simulation, &BadRequest { problem, models: addressable_models(held.request) });
+            return self.refuse(&held.simulation, &BadRequest { problem, models: addressable_models(held.request) }, now);
         }
         self.say(Level::Info, format!("DeployModels for simulation {} waits: {why}.", held.simulation));
         self.held_requests.push(held);
@@ -116,7 +124,53 @@ impl Orchestrator {
             let mut seen = BTreeSet::new();
             let models = of_simulation.into_iter().flat_map(|held: Held| addressable_models(held.request));
             let models = models.filter(|model| seen.insert(model.clone())).collect();
-            self.refuse(&id, &BadRequest { problem: format!("{}: {}", refusal.reason, refusal.message), models });
+            self.refuse(&id, &BadRequest { problem: format!("{}: {}", refusal.reason, refusal.message), models }, now);
+        }
+    }
+
+    /// For the first list to judge. Those that are too many to be remembered run where a record of them turns up.
+    pub(super) fn remember_told_blindly(&mut self, simulation: &TopicSegment, bad: &BadRequest, now: Now) {
+        let models = self.told_blindly.values().map(|told| told.models.len()).sum::<usize>() + bad.models.len();
+        let is_one_too_many = self.told_blindly.len() == MAX_HELD_REQUESTS && !self.told_blindly.contains_key(simulation);
+        if is_one_too_many || models > MAX_MODELS {
+            let text =
+                format!("That simulation {simulation} was told as failed is not remembered, as too many were: if it runs, it goes on.");
+            return self.say(Level::Warn, text);
+        }
+        let told = ToldBlindly { at: now.instant, problem: bad.problem.clone(), models: BTreeSet::new() };
+        self.told_blindly.entry(simulation.clone()).or_insert(told).models.extend(bad.models.iter().cloned());
+    }
+
+    pub(super) fn was_told_blindly(&self, id: &SimulationId) -> bool {
+        self.told_blindly.contains_key(&TopicSegment::from(id))
+    }
+
+    /// What was told is so from here on: of those that run after all, no model does any more.
+    pub(super) fn end_what_was_told_blindly(&mut self) {
+        for (simulation, ToldBlindly { at, problem, models }) in std::mem::take(&mut self.told_blindly) {
+            let Ok(id) = SimulationId::new(simulation.as_str()) else { continue };
+            let Some(running) = self.simulations.get_mut(&id) else { continue };
+            running.end_told_at = Some(at);
+            let alive = running.models.values_mut().filter(|model| model.verdict.is_none());
+            let alive: Vec<ModelId> = alive
+                .map(|model| {
+                    model.ended_by_us = true;
+                    model.pod.model.clone()
+                })
+                .collect();
+            let text = format!("Simulation {id} was told as failed when nobody knew that it runs: it ends. {problem}");
+            self.say(Level::Error, text);
+            for model in alive {
+                self.conclude(&id, &model, Verdict::failed_without_code("ToldAsFailed", &problem), Tell::Now);
+            }
+            if let Some(running) = self.simulations.get_mut(&id) {
+                let told: Vec<ModelId> =
+                    running.models.keys().filter(|model| models.contains(&TopicSegment::from(*model))).cloned().collect();
+                for model in told {
+                    running.set_told(&model);
+                    running.untold.remove(&model);
+                }
+            }
         }
     }
 }

@@ -87,13 +87,34 @@ pub(super) struct Ended {
 impl Orchestrator {
     /// All models have ended, and the broker knows of each.
     pub(super) fn end(&mut self, id: SimulationId, now: Now) {
-        self.say(Level::Info, format!("All models for simulation {id} have terminated. Send out AllModelsHaveTerminated."));
-        self.announce(&id, Body::AllModelsHaveTerminated, Told::EndOfAll);
+        let told_at = self.simulations.get(&id).and_then(|simulation| simulation.end_told_at);
+        if told_at.is_none() {
+            self.say(Level::Info, format!("All models for simulation {id} have terminated. Send out AllModelsHaveTerminated."));
+            self.announce(&id, Body::AllModelsHaveTerminated, Told::EndOfAll);
+        }
         self.say(Level::Info, format!("Removing simulation {id} from cache."));
         let Some(simulation) = self.simulations.remove(&id) else { return };
         // From the announcement on, not from the container's end: a kubelet may be late to tell, and its clock wrong.
         let delete_by = self.server_time(now).plus_seconds(simulation.keep_logs_hours * 3600.0);
-        self.remember_end(&id, Ended::of(&simulation, Some(now.instant), delete_by), self.recordable(&id, &simulation), now);
+        let ended = Ended::of(&simulation, Some(told_at.unwrap_or(now.instant)), delete_by);
+        self.remember_end(&id, ended, self.recordable(&id, &simulation), now);
+        if told_at.is_some() {
+            self.on_end_told(&id, now);
+        }
+    }
+
+    /// The broker has it that this simulation is over.
+    pub(super) fn on_end_told(&mut self, id: &SimulationId, now: Now) {
+        let over_at = self.server_time(now);
+        if let Some(ended) = self.ended.get_mut(id) {
+            ended.told = true;
+        }
+        if let Some(progress) = self.records.get_mut(id).and_then(|kept| kept.over.as_mut()) {
+            progress.over_at = Some(over_at);
+        }
+        self.fact_waited_for(id);
+        self.touch_pods_of(id);
+        self.handle_held_requests = true;
     }
 
     pub(super) fn remember_end(&mut self, id: &SimulationId, ended: Ended, progress: Progress, now: Now) {

@@ -37,6 +37,8 @@ pub(super) struct Simulation {
     pub end_may_be_told: bool,
     /// `ModelHasTerminated` that the broker has not acknowledged: the end of all waits for them.
     pub unacknowledged: usize,
+    /// When `AllModelsHaveTerminated` went out, where that was before we knew that it runs.
+    pub end_told_at: Option<Instant>,
 }
 
 pub(super) struct Model {
@@ -129,6 +131,7 @@ impl Simulation {
             untold: BTreeMap::new(),
             end_may_be_told: false,
             unacknowledged: 0,
+            end_told_at: None,
         }
     }
 
