@@ -190,6 +190,12 @@ impl Broker {
         if close_at.is_some_and(|number| packets >= number) {
             return self.close(id, "is cut off, as asked", now);
         }
+        let wants_acknowledgement =
+            matches!(packet, Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::Publish(_) | Packet::PubRel(_));
+        let hangs = |fault: &Fault| matches!(fault, Fault::AcknowledgeNothing).then_some(());
+        if wants_acknowledgement && self.find_fault(&client_id, hangs).is_some() {
+            return;
+        }
         match packet {
             Packet::Connect(connect) => self.connect(id, connect, now),
             Packet::Publish(publish) => self.receive(id, &client_id, publish, now),

@@ -14,7 +14,7 @@ use mso::clock;
 use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, Packet, PubAck, PubRel, Publish};
 
 use client::Client;
-use packets::{Q0, Q1, Q2, clean, connect, connected, publish, publish_packet, refused};
+use packets::{Q0, Q1, Q2, clean, connect, connected, publish, publish_packet, refused, subscribe};
 
 #[test]
 fn refused_connections_hear_the_code_and_others_do_not() {
@@ -44,6 +44,24 @@ fn a_broker_that_says_nothing_takes_the_connection_and_answers_again_when_it_beh
     server.behave();
     standing.quiet();
     Client::clean(server.address(), "mso-dots-so").quiet();
+}
+
+#[test]
+fn a_broker_that_acknowledges_nothing_lets_clients_in_and_answers_pings() {
+    let server = Server::start().unwrap();
+    let mut so = Client::clean(server.address(), "so");
+    so.subscribe("t", Q1);
+    server.misbehave(Clients::named("mso-dots-so"), Fault::AcknowledgeNothing);
+    let mut ours = Client::clean(server.address(), "mso-dots-so");
+    ours.send(subscribe(&[("t", Q1)]));
+    ours.send(Packet::Publish(Publish { pkid: 2, ..publish_packet("t", Q1, "x") }));
+    ours.send(Packet::Publish(Publish { pkid: 3, ..publish_packet("t", Q2, "y") }));
+    ours.send(Packet::PubRel(PubRel::new(3)));
+    ours.quiet();
+    so.quiet();
+    assert!(server.subscriptions("mso-dots-so").is_empty());
+    server.behave();
+    ours.subscribe("t", Q1);
 }
 
 #[test]

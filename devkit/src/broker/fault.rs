@@ -33,6 +33,9 @@ pub enum Fault {
     /// Nothing that comes is handled, and nothing answered: a CONNECT, or what comes on a connection that stands.
     /// What others publish is still sent on connections that stand.
     SayNothing,
+    /// A SUBSCRIBE, an UNSUBSCRIBE, a PUBLISH or a PUBREL is not handled, and not acknowledged. CONNECT and pings are answered: a broker that
+    /// is there, and hangs behind.
+    AcknowledgeNothing,
     /// Each connection is closed at its packet of this number, which is not handled any more. Its CONNECT is number 1.
     CloseAtPacket(u32),
     /// All that is sent is sent so much later, in order.
