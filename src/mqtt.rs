@@ -15,10 +15,14 @@
 //! What comes in at QoS 1 is acknowledged when the core says so, on the connection that brought it or never; what says nothing to us, at
 //! once. What is not acknowledged comes again with the next connection. Acknowledgements go out as they are given. MQTT 3.1.1 asks for the
 //! order of the messages (4.6.0-2): one that waits for the cluster would then hold up all behind it, and brokers go by the packet id.
+//!
+//! A broker that answers pings and acknowledges nothing of ours is left after a minute.
 
 pub mod message;
 pub mod outbox;
 pub mod topic;
+
+mod patience;
 
 use std::fmt;
 use std::mem;
@@ -37,6 +41,7 @@ use crate::ids::{Shown, SimulatorName};
 use crate::orchestrator::event::{BadRequest, Body, BrokerEvent, Delivery, Event, Message, MessageId};
 use crate::supervise::Beat;
 use outbox::{Again, Outbox};
+use patience::{Owed, Patience};
 use topic::Incoming;
 
 /// A request for 10 000 models, the most that we plan for, is 6 MB. A broker's `message_size_limit` should be below.
@@ -81,6 +86,7 @@ pub fn open(settings: &MqttSettings, simulator: &SimulatorName) -> (Publisher, C
         stopped,
         connected_at: None,
         announced: false,
+        patience: Patience::default(),
         unheard: false,
         troubles: Troubles::default(),
     };
@@ -153,6 +159,7 @@ pub struct Connection {
     connected_at: Option<Instant>,
     /// The core thinks that we are connected.
     announced: bool,
+    patience: Patience,
     /// Nobody takes our events any more.
     unheard: bool,
     troubles: Troubles,
@@ -175,6 +182,8 @@ enum Loss {
     Refused(ConnectReturnCode),
     /// The broker sent a packet over our limit.
     Oversized { bytes: usize },
+    /// The broker answers pings and does not acknowledge this.
+    Unacknowledged(Owed),
     /// The broker does not let us read these.
     SubscriptionRefused(Vec<String>),
     /// We had the broker forget our session, and are to begin one.
@@ -217,8 +226,12 @@ impl Connection {
         loop {
             // It comes back at each keep-alive at the latest: where it does not, waiting on would be hanging.
             beat.works();
-            let end = match self.rumqttc.recv() {
-                Ok(Ok(event)) => self.handle(&event, events),
+            let began_at = clock::now().instant;
+            let received = self.rumqttc.recv();
+            // A process that was stopped meanwhile has not listened.
+            self.patience.listened((clock::now().instant - began_at).min(RECEIVE_TIME_MAX));
+            let end = match received {
+                Ok(Ok(event)) => self.handle(&event, events).and_then(|()| self.broker_acknowledges()),
                 Ok(Err(error)) => Err(End::Lost(error.into())),
                 // All clients are gone; we have one ourselves.
                 Err(rumqttc::RecvError) => Err(End::Stopped),
@@ -229,6 +242,16 @@ impl Connection {
         }
     }
 
+    fn broker_acknowledges(&mut self) -> Result<(), End> {
+        let in_flight = lock(&self.outbox).in_flight();
+        self.patience.owes(match in_flight {
+            _ if !self.announced => Some(Owed::Subscription),
+            0 => None,
+            _ => Some(Owed::Messages(in_flight)),
+        });
+        self.patience.overdue().map_or(Ok(()), |owed| Err(End::Lost(Loss::Unacknowledged(owed))))
+    }
+
     fn handle(&mut self, event: &rumqttc::Event, events: &Sender<Event>) -> Result<(), End> {
         match event {
             rumqttc::Event::Incoming(Packet::ConnAck(ack)) => self.connected(ack.session_present, events)?,
@@ -236,7 +259,10 @@ impl Connection {
             rumqttc::Event::Incoming(Packet::Publish(publish)) => self.receive(publish, events),
             rumqttc::Event::Incoming(Packet::PubAck(ack)) => self.taken(|outbox| outbox.acknowledged(ack.pkid), events),
             // rumqttc answers with the PUBREL.
-            rumqttc::Event::Incoming(Packet::PubRec(ack)) => lock(&self.outbox).held(ack.pkid),
+            rumqttc::Event::Incoming(Packet::PubRec(ack)) => {
+                self.patience.acknowledged();
+                lock(&self.outbox).held(ack.pkid);
+            }
             rumqttc::Event::Incoming(Packet::PubComp(ack)) => self.taken(|outbox| outbox.completed(ack.pkid), events),
             rumqttc::Event::Outgoing(Outgoing::Publish(packet_id)) => lock(&self.outbox).sent(*packet_id),
             rumqttc::Event::Outgoing(Outgoing::Disconnect) => return Err(End::Stopped),
@@ -253,6 +279,7 @@ impl Connection {
         }
         debug!("{} answers; session present: {session_present}", self.broker);
         self.connected_at = Some(clock::now().instant);
+        self.patience = Patience::default();
         let mut outbox = lock(&self.outbox);
         // Asked under the lock: from here on `disconnect` finds us online.
         if self.is_stopping() {
@@ -296,6 +323,7 @@ impl Connection {
     fn taken(&mut self, take: impl FnOnce(&mut Outbox) -> Option<MessageId>, events: &Sender<Event>) {
         let mut outbox = lock(&self.outbox);
         let Some(id) = take(&mut outbox) else { return };
+        self.patience.acknowledged();
         hand_over(&mut outbox, &self.client);
         drop(outbox);
         self.tell(events, BrokerEvent::Published(id));
@@ -354,7 +382,8 @@ impl Connection {
     fn delay_after(&mut self, loss: &Loss) -> Duration {
         let lived = self.connected_at.take().map(|connected_at| clock::now().instant - connected_at);
         let troubles = &mut self.troubles;
-        if lived.is_some_and(|lived| lived >= GOOD_AFTER) {
+        let was_good = !matches!(loss, Loss::Unacknowledged(Owed::Subscription));
+        if was_good && lived.is_some_and(|lived| lived >= GOOD_AFTER) {
             *troubles = Troubles::default();
         }
         troubles.say(loss, &self.broker);
@@ -395,7 +424,7 @@ impl Troubles {
             Loss::SessionDropped => return info!("{broker}: {text}"),
             _ if !news => return debug!("still without {broker}: {text}"),
             Loss::SubscriptionRefused(_) => error!("no connection to {broker}: {text}; trying again for ever"),
-            Loss::Closed(_) | Loss::Failed(_) | Loss::Refused(_) | Loss::Oversized { .. } => {
+            Loss::Closed(_) | Loss::Failed(_) | Loss::Refused(_) | Loss::Oversized { .. } | Loss::Unacknowledged(_) => {
                 warn!("no connection to {broker}: {text}; trying again for ever")
             }
         }
@@ -427,6 +456,10 @@ impl fmt::Display for Loss {
             }
             Self::Refused(code) => write!(f, "it refuses us ({code:?})"),
             Self::Oversized { bytes } => write!(f, "it sends a message of {bytes} bytes: the limit is {MAX_PACKET_BYTES}"),
+            Self::Unacknowledged(owed) => {
+                let seconds = patience::LIMIT.as_secs();
+                write!(f, "it answers, but has not acknowledged {owed} for {seconds} s: look at its log, its load and its disk")
+            }
             Self::SubscriptionRefused(filters) => {
                 write!(f, "it refuses the subscription to {}: allow our user to read that", filters.join(" and "))
             }

@@ -306,6 +306,36 @@ fn a_broker_that_accepts_and_says_nothing_is_left_and_nothing_is_lost() {
     assert_eq!(so.wait_for_all(1..=500), 500, "none was sent before");
 }
 
+/// Mosquitto cannot be told to misbehave: devkit's broker on either ground.
+#[test]
+fn a_broker_that_acknowledges_no_subscription_or_no_message_for_a_minute_is_named_and_left_and_nothing_is_lost() {
+    let brokers = [Broker::own(Ground::Devkit), Broker::own(Ground::Devkit)];
+    let [without_sub_ack, without_pub_ack] = &brokers;
+    let hang = |broker: &Broker| broker.server().misbehave(Clients::named("mso-dots-so"), Fault::AcknowledgeNothing);
+    let sos = [without_sub_ack, without_pub_ack].map(|broker| Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#"));
+    hang(without_sub_ack);
+    let ours = [without_sub_ack, without_pub_ack].map(|broker| Service::start(broker.port, ""));
+    ours[1].wait_until_connected();
+    hang(without_pub_ack);
+    ours.iter().for_each(|ours| ours.publish(1));
+    let on = |broker: &Broker| format!("WARN no connection to the broker at 127.0.0.1:{} (as mso-dots-so): ", broker.port);
+    let said = [
+        format!("{}it answers, but has not acknowledged our subscription for 60 s: ", on(without_sub_ack)),
+        format!("{}it answers, but has not acknowledged the message in flight for 60 s: ", on(without_pub_ack)),
+    ];
+    for said in &said {
+        wait_at_most(PATIENCE * 3, "the silence to be said", || logged(said) == 1);
+    }
+    for ((broker, ours), so) in brokers.iter().zip(ours).zip(sos) {
+        // It may have come back to the same.
+        broker.server().behave();
+        broker.kill();
+        broker.start();
+        assert_eq!(ours.published_so_far(1), [1]);
+        so.wait_for_all([1]);
+    }
+}
+
 /// Mosquitto cannot be told to keep one client out: devkit's broker on either ground.
 #[test]
 fn nothing_is_lost_when_an_empty_broker_takes_over() {
@@ -695,8 +725,12 @@ fn published(events: &[BrokerEvent]) -> BTreeSet<MessageId> {
     events.iter().filter_map(|event| if let BrokerEvent::Published(id) = event { Some(*id) } else { None }).collect()
 }
 
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let is_met = wait::until(PATIENCE, || condition().then_some(()));
+fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+    wait_at_most(PATIENCE, what, condition);
+}
+
+fn wait_at_most(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let is_met = wait::until(limit, || condition().then_some(()));
     assert!(is_met.is_some(), "waited for {what}; the log:\n{}", log_lines().lock().unwrap().join("\n"));
 }
 

@@ -63,7 +63,7 @@ impl Outbox {
 
     /// What rumqttc is to have next, while there is room in the window.
     pub fn take_next(&mut self) -> Option<Packet> {
-        if !self.online || self.in_flight.len() + self.released.len() + self.queued.len() >= usize::from(WINDOW) {
+        if !self.online || self.in_flight() + self.queued.len() >= usize::from(WINDOW) {
             return None;
         }
         let behind = self.handed_over.map_or(Bound::Unbounded, Bound::Excluded);
@@ -85,6 +85,11 @@ impl Outbox {
     /// The broker has everything.
     pub fn is_empty(&self) -> bool {
         self.unacknowledged.is_empty()
+    }
+
+    /// How many the broker is to acknowledge.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len() + self.released.len()
     }
 
     /// rumqttc sent a PUBLISH with this packet id.
