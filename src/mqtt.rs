@@ -195,6 +195,8 @@ enum Loss {
 struct Troubles {
     failures: u32,
     short_connections: u32,
+    /// In a row, while the broker was to take a `ModelsReady`.
+    closed_at_qos_2: u32,
     oversized: u32,
     /// What the log says of this outage so far.
     said: Option<String>,
@@ -389,6 +391,8 @@ impl Connection {
         troubles.say(loss, &self.broker);
         let oversized = matches!(loss, Loss::Oversized { .. });
         let short = lived.is_some_and(|lived| lived < GOOD_AFTER) && matches!(loss, Loss::Closed(_));
+        let at_qos_2 = matches!(loss, Loss::Closed(_)) && lock(&self.outbox).awaits_hold();
+        troubles.closed_at_qos_2 = if at_qos_2 { troubles.closed_at_qos_2 + 1 } else { 0 };
         troubles.oversized = if oversized { troubles.oversized + 1 } else { 0 };
         troubles.short_connections = if short { troubles.short_connections + 1 } else { 0 };
         if troubles.oversized == OVERSIZED_IN_A_ROW {
@@ -399,7 +403,13 @@ impl Connection {
             );
             self.rumqttc.eventloop.mqtt_options.set_clean_session(true);
         }
-        if troubles.short_connections == SHORT_CONNECTIONS {
+        if troubles.closed_at_qos_2 == SHORT_CONNECTIONS {
+            error!(
+                "{} closed {SHORT_CONNECTIONS} connections in a row at a ModelsReady, which goes at QoS 2: let the broker take that (mosquitto: \
+                 max_qos 2, which is its default), or no simulation of ours begins",
+                self.broker
+            );
+        } else if troubles.short_connections == SHORT_CONNECTIONS && troubles.closed_at_qos_2 < SHORT_CONNECTIONS {
             warn!("{} closed {SHORT_CONNECTIONS} connections in a row at once: another client may use this id", self.broker);
         }
         if let Loss::SessionDropped = loss {

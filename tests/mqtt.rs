@@ -582,6 +582,20 @@ fn a_second_client_with_our_id_is_named() {
 }
 
 #[test]
+fn a_broker_that_closes_at_each_models_ready_may_take_no_qos_2_and_that_is_named() {
+    let broker = Broker::that_takes_no_qos_2(ground());
+    let ours = Service::start(broker.port, "");
+    ours.wait_until_connected();
+    ours.publish(1);
+    ours.events_until(|event| matches!(event, BrokerEvent::Published(1)));
+    ours.publisher.publish(&models_ready(2));
+    let on_broker = format!("the broker at 127.0.0.1:{} (as mso-dots-so)", broker.port);
+    let said = format!("ERROR {on_broker} closed 3 connections in a row at a ModelsReady, which goes at QoS 2");
+    wait_for("the QoS to be named", || logged(&said) == 1);
+    assert_eq!(logged(&format!("WARN {on_broker} closed 3 connections in a row at once")), 0, "no other client is blamed");
+}
+
+#[test]
 fn a_stop_waits_until_the_broker_has_what_was_published_and_says_goodbye() {
     let broker = Broker::own(ground());
     let so = Peer::connect(broker.port, "so", "/lifecycle/mso/dots-so/#");

@@ -311,6 +311,9 @@ impl Broker {
                 self.answer(id, client_id, Packet::PubAck(PubAck::new(packet_id)), &Fault::LoseAcknowledgement, now);
             }
             QoS::ExactlyOnce => {
+                if self.find_fault(client_id, |fault| matches!(fault, Fault::TakeNoQos2).then_some(())).is_some() {
+                    return self.close(id, "sent a message at QoS 2, which is not taken, as asked", now);
+                }
                 let Some(client) = self.clients.get_mut(client_id) else { return };
                 client.session.hold(publish);
                 self.answer(id, client_id, Packet::PubRec(PubRec::new(packet_id)), &Fault::LoseAcknowledgement, now);

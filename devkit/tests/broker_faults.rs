@@ -137,6 +137,20 @@ fn at_qos_2_each_of_the_two_acknowledgements_can_be_lost_and_the_message_is_pass
 }
 
 #[test]
+fn a_broker_that_takes_no_qos_2_closes_at_it_and_takes_the_others() {
+    let server = Server::start().unwrap();
+    let mut so = Client::clean(server.address(), "so");
+    so.subscribe("t", Q1);
+    server.misbehave(Clients::named("client"), Fault::TakeNoQos2);
+    let mut client = Client::clean(server.address(), "client");
+    client.publish("t", "x");
+    client.send(publish("t", Q2, "y"));
+    client.closed();
+    so.receive_and_acknowledge(1, "t", "x");
+    so.quiet();
+}
+
+#[test]
 fn a_message_at_qos_1_is_delivered_twice_and_one_at_qos_0_once() {
     let server = Server::start().unwrap();
     server.misbehave(Clients::named("client"), Fault::DeliverTwice);

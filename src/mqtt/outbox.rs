@@ -51,6 +51,8 @@ pub struct Outbox {
     in_flight: BTreeMap<u16, MessageId>,
     /// The broker holds them, and is to pass them on; in the order in which it said so. rumqttc may give their packet ids to others.
     released: Vec<(u16, MessageId)>,
+    /// At QoS 2, sent on this connection or the one that ended last, and the broker did not say that it holds them.
+    unheld: BTreeSet<u16>,
     online: bool,
     /// How many began.
     connections: u64,
@@ -94,12 +96,21 @@ impl Outbox {
 
     /// rumqttc sent a PUBLISH with this packet id.
     pub fn sent(&mut self, packet_id: u16) {
-        if self.in_flight.contains_key(&packet_id) {
-            return; // again, on a later connection
-        }
-        if let Some(id) = self.queued.pop_front() {
+        // Already in flight: sent again, on a later connection.
+        if !self.in_flight.contains_key(&packet_id)
+            && let Some(id) = self.queued.pop_front()
+        {
             self.in_flight.insert(packet_id, id);
         }
+        let packet = self.in_flight.get(&packet_id).and_then(|id| self.unacknowledged.get(id));
+        if packet.is_some_and(|packet| packet.qos == QoS::ExactlyOnce) {
+            self.unheld.insert(packet_id);
+        }
+    }
+
+    /// A message at QoS 2 went out on this connection, or the one that ended last, and the broker did not say that it holds it.
+    pub fn awaits_hold(&self) -> bool {
+        !self.unheld.is_empty()
     }
 
     /// A PUBACK: the message that the broker now has.
@@ -111,6 +122,7 @@ impl Outbox {
 
     /// A PUBREC: the broker holds the message, which must not be sent again.
     pub fn held(&mut self, packet_id: u16) {
+        self.unheld.remove(&packet_id);
         if let Some(id) = self.in_flight.remove(&packet_id) {
             self.released.push((packet_id, id));
         }
@@ -150,6 +162,7 @@ impl Outbox {
     pub fn online(&mut self) -> Vec<Again> {
         self.online = true;
         self.connections += 1;
+        self.unheld.clear();
         self.handed_over = self.sent_ones().max();
         let packet_ids: BTreeMap<MessageId, u16> = self.in_flight.iter().map(|(packet_id, id)| (*id, *packet_id)).collect();
         let publish = |(id, packet): (&MessageId, &Packet)| Some(Again::Publish(*packet_ids.get(id)?, packet.clone()));
@@ -447,6 +460,25 @@ mod tests {
         assert_eq!((again.len(), first), (usize::from(WINDOW) - 1, vec![window + 1]));
         outbox.offline();
         assert_eq!(online(&mut outbox, false), backlog(&[], &(2..=window + 1).collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn a_hold_is_awaited_of_what_went_out_at_qos_2_on_the_connection_or_the_one_that_ended() {
+        let mut outbox = online_with(1);
+        outbox.add(2, exactly_once(2));
+        assert_eq!(handed_over(&mut outbox), [2]);
+        outbox.sent(11);
+        assert!(!outbox.awaits_hold(), "1 is at QoS 1");
+        outbox.sent(12);
+        assert!(outbox.awaits_hold());
+        outbox.offline();
+        assert!(outbox.awaits_hold(), "the connection ended at it");
+        assert_eq!(online(&mut outbox, true), backlog(&[(11, 1), (12, 2)], &[]));
+        assert!(!outbox.awaits_hold(), "it was not sent again yet");
+        outbox.sent(12);
+        assert!(outbox.awaits_hold());
+        outbox.held(12);
+        assert!(!outbox.awaits_hold());
     }
 
     #[test]

@@ -56,6 +56,17 @@ impl Broker {
         }
     }
 
+    pub(crate) fn that_takes_no_qos_2(ground: Ground) -> Self {
+        match ground {
+            Ground::Devkit => {
+                let broker = Self::devkit();
+                broker.server().misbehave(Clients::All, Fault::TakeNoQos2);
+                broker
+            }
+            Ground::Real => Self::mosquitto(&[("max_qos", "1")]),
+        }
+    }
+
     pub(crate) fn that_lets_nobody_in(ground: Ground) -> Self {
         match ground {
             Ground::Devkit => {

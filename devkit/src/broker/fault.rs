@@ -38,6 +38,8 @@ pub enum Fault {
     AcknowledgeNothing,
     /// Each connection is closed at its packet of this number, which is not handled any more. Its CONNECT is number 1.
     CloseAtPacket(u32),
+    /// A PUBLISH at QoS 2 closes the connection, as with `max_qos 1` in mosquitto.
+    TakeNoQos2,
     /// All that is sent is sent so much later, in order.
     Delay(Duration),
     /// Once: the next PUBLISH of QoS 1 or 2 is taken, but instead of its PUBACK or PUBREC the client sees the connection close.
