@@ -146,6 +146,13 @@ impl Publisher {
     }
 }
 
+/// To the state thread. It may make the sender wait, and with that the broker: the connection is not read meanwhile.
+pub struct Inlet {
+    pub events: Sender<Event>,
+    /// A place is taken for each request before that is handed over, and freed when it was handled.
+    pub requests: Sender<()>,
+}
+
 /// The body of the thread `mqtt`.
 pub struct Connection {
     /// For the log: where, and as whom.
@@ -205,11 +212,11 @@ struct Troubles {
 impl Connection {
     /// Returns after [`Publisher::disconnect`], and in the same way when the receiver of the events is gone. While it tries to connect that
     /// can take the 10 s of the attempt.
-    pub fn run(mut self, events: &Sender<Event>, beat: &Beat) {
+    pub fn run(mut self, inlet: &Inlet, beat: &Beat) {
         let mut delay = Duration::ZERO;
         while !beat.wait(|| self.stops_within(delay)) {
-            let End::Lost(loss) = self.serve(events, beat) else { return };
-            self.cut_off(events);
+            let End::Lost(loss) = self.serve(inlet, beat) else { return };
+            self.cut_off(inlet);
             delay = self.delay_after(&loss);
         }
     }
@@ -224,7 +231,7 @@ impl Connection {
     }
 
     /// One connection, from connecting to its end.
-    fn serve(&mut self, events: &Sender<Event>, beat: &Beat) -> End {
+    fn serve(&mut self, inlet: &Inlet, beat: &Beat) -> End {
         loop {
             // It comes back at each keep-alive at the latest: where it does not, waiting on would be hanging.
             beat.works();
@@ -233,7 +240,7 @@ impl Connection {
             // A process that was stopped meanwhile has not listened.
             self.patience.listened((clock::now().instant - began_at).min(RECEIVE_TIME_MAX));
             let end = match received {
-                Ok(Ok(event)) => self.handle(&event, events).and_then(|()| self.broker_acknowledges()),
+                Ok(Ok(event)) => self.handle(&event, inlet).and_then(|()| self.broker_acknowledges()),
                 Ok(Err(error)) => Err(End::Lost(error.into())),
                 // All clients are gone; we have one ourselves.
                 Err(rumqttc::RecvError) => Err(End::Stopped),
@@ -254,18 +261,18 @@ impl Connection {
         self.patience.overdue().map_or(Ok(()), |owed| Err(End::Lost(Loss::Unacknowledged(owed))))
     }
 
-    fn handle(&mut self, event: &rumqttc::Event, events: &Sender<Event>) -> Result<(), End> {
+    fn handle(&mut self, event: &rumqttc::Event, inlet: &Inlet) -> Result<(), End> {
         match event {
-            rumqttc::Event::Incoming(Packet::ConnAck(ack)) => self.connected(ack.session_present, events)?,
-            rumqttc::Event::Incoming(Packet::SubAck(ack)) => self.subscribed(ack, events)?,
-            rumqttc::Event::Incoming(Packet::Publish(publish)) => self.receive(publish, events),
-            rumqttc::Event::Incoming(Packet::PubAck(ack)) => self.taken(|outbox| outbox.acknowledged(ack.pkid), events),
+            rumqttc::Event::Incoming(Packet::ConnAck(ack)) => self.connected(ack.session_present, inlet)?,
+            rumqttc::Event::Incoming(Packet::SubAck(ack)) => self.subscribed(ack, inlet)?,
+            rumqttc::Event::Incoming(Packet::Publish(publish)) => self.receive(publish, inlet),
+            rumqttc::Event::Incoming(Packet::PubAck(ack)) => self.taken(|outbox| outbox.acknowledged(ack.pkid), inlet),
             // rumqttc answers with the PUBREL.
             rumqttc::Event::Incoming(Packet::PubRec(ack)) => {
                 self.patience.acknowledged();
                 lock(&self.outbox).held(ack.pkid);
             }
-            rumqttc::Event::Incoming(Packet::PubComp(ack)) => self.taken(|outbox| outbox.completed(ack.pkid), events),
+            rumqttc::Event::Incoming(Packet::PubComp(ack)) => self.taken(|outbox| outbox.completed(ack.pkid), inlet),
             rumqttc::Event::Outgoing(Outgoing::Publish(packet_id)) => lock(&self.outbox).sent(*packet_id),
             rumqttc::Event::Outgoing(Outgoing::Disconnect) => return Err(End::Stopped),
             _ => {}
@@ -273,7 +280,7 @@ impl Connection {
         Ok(())
     }
 
-    fn connected(&mut self, session_present: bool, events: &Sender<Event>) -> Result<(), End> {
+    fn connected(&mut self, session_present: bool, inlet: &Inlet) -> Result<(), End> {
         let options = &mut self.rumqttc.eventloop.mqtt_options;
         if options.clean_session() {
             options.set_clean_session(false);
@@ -302,12 +309,12 @@ impl Connection {
         }));
         hand_over(&mut outbox, &self.client);
         drop(outbox);
-        unsent.into_iter().for_each(|id| self.tell(events, BrokerEvent::Unsent(id)));
-        doubtful.into_iter().for_each(|id| self.tell(events, BrokerEvent::Doubtful(id)));
+        unsent.into_iter().for_each(|id| self.tell(inlet, BrokerEvent::Unsent(id)));
+        doubtful.into_iter().for_each(|id| self.tell(inlet, BrokerEvent::Doubtful(id)));
         Ok(())
     }
 
-    fn subscribed(&mut self, ack: &SubAck, events: &Sender<Event>) -> Result<(), End> {
+    fn subscribed(&mut self, ack: &SubAck, inlet: &Inlet) -> Result<(), End> {
         let filters = topic::filters(&self.simulator).into_iter();
         let refused = filters.zip(&ack.return_codes).filter(|(_, code)| **code == SubscribeReasonCode::Failure).map(|(filter, _)| filter);
         let refused: Vec<String> = refused.collect();
@@ -317,26 +324,26 @@ impl Connection {
         info!("connected to {}", self.broker);
         self.announced = true;
         self.troubles.said = None;
-        self.tell(events, BrokerEvent::Connected);
+        self.tell(inlet, BrokerEvent::Connected);
         Ok(())
     }
 
     /// The broker has a message, perhaps.
-    fn taken(&mut self, take: impl FnOnce(&mut Outbox) -> Option<MessageId>, events: &Sender<Event>) {
+    fn taken(&mut self, take: impl FnOnce(&mut Outbox) -> Option<MessageId>, inlet: &Inlet) {
         let mut outbox = lock(&self.outbox);
         let Some(id) = take(&mut outbox) else { return };
         self.patience.acknowledged();
         hand_over(&mut outbox, &self.client);
         drop(outbox);
-        self.tell(events, BrokerEvent::Published(id));
+        self.tell(inlet, BrokerEvent::Published(id));
         self.leave_if_done();
     }
 
-    fn receive(&mut self, publish: &Publish, events: &Sender<Event>) {
+    fn receive(&mut self, publish: &Publish, inlet: &Inlet) {
         debug!("received {} bytes on {}", publish.payload.len(), Shown::of(&publish.topic));
         let delivery = delivery(publish, lock(&self.outbox).connection());
         match translate(publish, delivery, &self.simulator) {
-            Ok(event) => self.tell(events, event),
+            Ok(event) => self.tell(inlet, event),
             Err(problem) => {
                 warn!("dropped a message: {problem}");
                 if let Some(delivery) = delivery {
@@ -346,8 +353,12 @@ impl Connection {
         }
     }
 
-    fn tell(&mut self, events: &Sender<Event>, event: BrokerEvent) {
-        if events.send(Event::Broker(event)).is_err() {
+    fn tell(&mut self, inlet: &Inlet, event: BrokerEvent) {
+        if matches!(event, BrokerEvent::DeployModels { .. }) {
+            // Nobody frees places any more: nobody takes events either.
+            let _ = inlet.requests.send(());
+        }
+        if inlet.events.send(Event::Broker(event)).is_err() {
             self.unheard = true;
             self.leave_if_done();
         }
@@ -361,10 +372,10 @@ impl Connection {
 
     /// Leaves rumqttc without a connection and without anything of ours in it. What it had read by then is still handled: at QoS 0 it does
     /// not come again.
-    fn cut_off(&mut self, events: &Sender<Event>) {
+    fn cut_off(&mut self, inlet: &Inlet) {
         for event in mem::take(&mut self.rumqttc.eventloop.state.events) {
             // Whatever it asks for, the connection is at its end.
-            let _ = self.handle(&event, events);
+            let _ = self.handle(&event, inlet);
         }
         let mut outbox = lock(&self.outbox);
         let eventloop = &mut self.rumqttc.eventloop;
@@ -376,7 +387,7 @@ impl Connection {
         outbox.offline();
         drop(outbox);
         if mem::take(&mut self.announced) {
-            self.tell(events, BrokerEvent::Disconnected);
+            self.tell(inlet, BrokerEvent::Disconnected);
         }
     }
 

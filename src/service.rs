@@ -17,6 +17,8 @@ use crate::{clock, deployer, mqtt, pods};
 
 /// Edges wait when the state thread is this far behind.
 const MAX_EVENTS_WAITING: usize = 1024;
+/// Of those, requests, the one that is handled among them: with all that they hold they are by far the largest, up to a packet of 16 MiB.
+const MAX_REQUESTS_WAITING: usize = 2;
 /// A simulation has one write of its progress in flight; a large request in pieces is not to hold up those of others.
 const RECORD_WORKERS: usize = 2;
 /// Logs of crashed models, which can be long, are read beside everything else.
@@ -48,6 +50,7 @@ impl Service {
     pub fn start(config: &Config, client: Client, supervisor: &Supervisor) -> io::Result<Self> {
         let client = Arc::new(client);
         let (events_in, events) = bounded(MAX_EVENTS_WAITING);
+        let (requests_in, requests) = bounded(MAX_REQUESTS_WAITING);
         let (calls_in, calls) = unbounded();
         let (records_in, records) = unbounded();
         let (logs_in, logs) = unbounded();
@@ -58,9 +61,9 @@ impl Service {
             Outlets { publisher: publisher.clone(), calls: calls_in, records: records_in, logs: logs_in, readiness: readiness.clone() };
         let orchestrator = Orchestrator::new(config.simulator.clone(), config.deploy_parallelism, fastrand::u64(..));
 
-        supervisor.spawn("state", STATE_LIMIT, move |beat| state::run(orchestrator, &events, &outlets, beat))?;
-        let broker_events = events_in.clone();
-        supervisor.spawn("mqtt", MQTT_LIMIT, move |beat| connection.run(&broker_events, beat))?;
+        supervisor.spawn("state", STATE_LIMIT, move |beat| state::run(orchestrator, &events, &requests, &outlets, beat))?;
+        let inlet = mqtt::Inlet { events: events_in.clone(), requests: requests_in };
+        supervisor.spawn("mqtt", MQTT_LIMIT, move |beat| connection.run(&inlet, beat))?;
         let (pods_client, pods_events) = (client.clone(), events_in.clone());
         supervisor.spawn("pods", API_LIMIT, move |beat| pods::run(&pods_client, &pods_events, beat))?;
         for i in 0..config.deploy_parallelism {

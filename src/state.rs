@@ -9,7 +9,7 @@ use log::{debug, error, log};
 use crate::clock;
 use crate::ids::SimulationId;
 use crate::mqtt::Publisher;
-use crate::orchestrator::event::{Command, CrashLog, Event, PodCall, RecordCall};
+use crate::orchestrator::event::{BrokerEvent, Command, CrashLog, Event, PodCall, RecordCall};
 use crate::orchestrator::{Orchestrator, Readiness};
 use crate::supervise::{Beat, lock};
 
@@ -29,8 +29,10 @@ pub struct Outlets {
     pub readiness: Arc<Mutex<Readiness>>,
 }
 
+/// In `requests` each request has a place until it was handled.
+///
 /// Returns after [`Event::Stop`], when nothing is in flight or the limit has come; or when nobody sends events any more.
-pub fn run(mut orchestrator: Orchestrator, events: &Receiver<Event>, outlets: &Outlets, beat: &Beat) {
+pub fn run(mut orchestrator: Orchestrator, events: &Receiver<Event>, requests: &Receiver<()>, outlets: &Outlets, beat: &Beat) {
     let mut stop_by: Option<Instant> = None;
     loop {
         while let Some(command) = orchestrator.poll_command() {
@@ -60,7 +62,12 @@ pub fn run(mut orchestrator: Orchestrator, events: &Receiver<Event>, outlets: &O
         if matches!(event, Event::Stop) {
             stop_by = Some(now.instant + STOP_LIMIT);
         }
+        let is_request = matches!(event, Event::Broker(BrokerEvent::DeployModels { .. }));
         orchestrator.handle(event, now);
+        if is_request {
+            // Its place is free. Who sends one takes it first.
+            let _ = requests.try_recv();
+        }
     }
 }
 

@@ -763,7 +763,8 @@ impl Service {
         let settings = MqttSettings { host: "127.0.0.1".to_owned(), port, username: username.to_owned(), password: Secret::new("wrong") };
         let (publisher, connection) = mqtt::open(&settings, &SimulatorName::new("dots-so").unwrap());
         let (sender, events) = unbounded();
-        let thread = thread::Builder::new().name("mqtt".to_owned()).spawn(move || connection.run(&sender, &Beat::default())).unwrap();
+        let inlet = mqtt::Inlet { events: sender, requests: unbounded().0 };
+        let thread = thread::Builder::new().name("mqtt".to_owned()).spawn(move || connection.run(&inlet, &Beat::default())).unwrap();
         Self { publisher, events, published: Mutex::default(), thread }
     }
 

@@ -70,6 +70,13 @@ pub(crate) fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     wait::until(LIMIT, ask).unwrap_or_else(|| panic!("waited in vain for {what}"))
 }
 
+/// Of a process: of the fields in `/proc/<pid>/status`, in kB.
+pub(crate) fn memory_kb(process: u32, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
+    let line = status.lines().find(|line| line.starts_with(field)).expect("the kernel says so");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("it is a number")
+}
+
 pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
     std::thread::Builder::new().name(name.to_owned()).spawn(body).expect("the system has one more thread");
 }

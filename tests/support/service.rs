@@ -9,7 +9,7 @@ use devkit::program::Program;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{LIMIT, unique};
+use super::{LIMIT, memory_kb, unique};
 
 // What the service says; the contract fixes none of these.
 /// It hears what is sent to it.
@@ -91,9 +91,7 @@ impl Service {
 
     /// Of the fields in `/proc/<pid>/status`, in kB.
     pub(crate) fn memory_kb(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.program.id())).expect("the service runs");
-        let line = status.lines().find(|line| line.starts_with(field)).expect("the kernel says so");
-        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("it is a number")
+        memory_kb(self.program.id(), field)
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
