@@ -422,6 +422,26 @@ fn of_a_simulation_that_was_over_only_the_pods_are_cleaned_up() {
     session.matches("a_simulation_that_was_over");
 }
 
+/// Else one that is killed again and again would keep every record.
+#[test]
+fn the_record_of_a_simulation_that_is_over_goes_in_its_time_over_restarts_too() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    let over = ended(m1.clone(), 0, "Completed");
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.created(&m1);
+    session.shows("exit 0", &over);
+    session.acknowledged();
+    session.acknowledged();
+    session.deleted(&over);
+    for _ in 0..3 {
+        session.passes(190.0);
+        session.restarted(vec![]);
+    }
+    session.passes(61.0);
+    session.matches("a_record_over_restarts");
+}
+
 #[test]
 fn a_kill_while_the_record_of_a_simulation_that_was_over_goes_tells_nothing_again() {
     let mut session = Session::begun();

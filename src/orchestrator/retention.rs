@@ -20,6 +20,8 @@ use crate::kube::record::Progress;
 
 /// A request that comes again so soon after the end of its simulation may be a redelivery.
 const END_REMEMBERED: Duration = Duration::from_secs(10 * 60);
+/// And it comes soon after a connection, however long ago the end was.
+const END_REMEMBERED_AT_START: Duration = Duration::from_secs(60);
 /// What nobody was told must not be forgotten.
 const END_UNTOLD: Duration = Duration::from_secs(30);
 /// A date may be centuries ahead; a monotonic clock may not.
@@ -118,10 +120,12 @@ impl Orchestrator {
     }
 
     pub(super) fn remember_end(&mut self, id: &SimulationId, ended: Ended, progress: Progress, now: Now) {
+        let age = progress.over_at.and_then(|at| Duration::try_from_secs_f64(self.server_time(now).seconds_since(at)).ok());
+        let rest = END_REMEMBERED.saturating_sub(age.unwrap_or_default()).max(END_REMEMBERED_AT_START);
         if let Some(kept) = self.records.get_mut(id) {
             kept.over = Some(progress);
         }
-        self.deadlines.set(now.instant + END_REMEMBERED, Deadline::EndIsForgotten(id.clone()));
+        self.deadlines.set(now.instant + rest, Deadline::EndIsForgotten(id.clone()));
         self.ended.insert(id.clone(), ended);
     }
 
