@@ -25,13 +25,13 @@ use ureq::{Agent, Body};
 
 use crate::clock::{self, UnixTime};
 use crate::config::{KubernetesSettings, PodSettings, Tls, Token};
-use crate::ids::{PodName, Shown};
+use crate::ids::{PodName, RecordName, Shown};
 use crate::orchestrator::event::{Answer, PodCall, RecordAnswer, RecordCall};
 use crate::secret::Secret;
 use crate::supervise::{Beat, lock};
 use error::Error;
-use pod::Pod;
-use record::{ConfigMap, Record};
+use pod::{Pod, SIMULATOR_LABEL};
+use record::{ConfigMap, FOUND_BYTES_MAX, FOUND_MAX, Found, Record, SIMULATION_LABEL};
 use request::Request;
 pub use watch::{Page, PodList, Watch, WatchEvent};
 
@@ -144,29 +144,46 @@ impl Client {
         answer::of_record_call(call, &self.read_body(response)?, &self.pods.simulator, &self.address)
     }
 
-    /// All records of ours. What is none that we can use is logged, and left alone.
+    /// All records of ours, as far as the limits go. Those behind, and what is none that we can use, are logged and left alone.
     ///
     /// # Errors
     /// See [`Error`].
     pub fn list_records(&self, beat: &Beat) -> Result<Vec<Record>, Error> {
-        let mut records = Vec::new();
+        let mut found = Found::default();
         let mut next = String::new();
         loop {
             beat.works();
             let request = Request::list_records(&self.namespace, &self.pods.simulator, PAGE_RECORDS, &next);
             let (page, _) = self.page::<ConfigMap>(&request)?;
-            for found in page.items {
-                let name = found.name().to_owned();
-                match found.into_record(&self.pods.simulator) {
-                    Ok(record) => records.push(record),
-                    Err(problem) => log::warn!("The ConfigMap {name} has our mark, and is left alone: {problem}."),
+            for config_map in page.items {
+                let name = config_map.name().to_owned();
+                let added = match config_map.into_record(&self.pods.simulator) {
+                    Ok(record) => found.add(record),
+                    Err(problem) => {
+                        log::warn!("The ConfigMap {name} has our mark, and is left alone: {problem}.");
+                        Ok(())
+                    }
+                };
+                if let Err(first) = added {
+                    self.say_left_out(&first);
+                    return Ok(found.records);
                 }
             }
             next = page.metadata.r#continue;
             if next.is_empty() {
-                return Ok(records);
+                return Ok(found.records);
             }
         }
+    }
+
+    fn say_left_out(&self, first: &RecordName) {
+        log::error!(
+            "There are more than {FOUND_MAX} ConfigMaps with our mark, or more than {FOUND_BYTES_MAX} bytes in them: those from {first} on, in \
+             the order of their names, are left alone, and their simulations are not known. Delete those of simulations that are over, and \
+             start this service again: kubectl -n {} get configmaps -l {SIMULATOR_LABEL}={} -L {SIMULATION_LABEL}",
+            self.namespace,
+            self.pods.simulator
+        );
     }
 
     /// The last lines of a container's log, safe to print.

@@ -372,6 +372,31 @@ fn a_record_is_kept_and_changed_only_by_who_has_seen_its_last_version() {
     assert!(client.call_record(&RecordCall::Get(name)).unwrap_err().is_not_found());
 }
 
+#[test]
+fn records_past_the_limit_are_left_alone_and_the_others_are_read() {
+    const LIMIT: usize = 50_000;
+    let config_map = |number: usize| {
+        // The last three are of one simulation, which goes as a whole.
+        let simulation = format!("sim-{}", number.min(LIMIT - 1));
+        json!({
+            "metadata": {
+                "name": format!("mso-{number}"), "uid": "u", "resourceVersion": "1",
+                "labels": {"mso.dots/simulator": "test-so", "simulation_id": simulation},
+                "annotations": {"mso.dots/format": "1"},
+            },
+            "data": {"progress": "{}"},
+        })
+    };
+    let page = |numbers: std::ops::RangeInclusive<usize>, next: &str| {
+        let items: Vec<_> = numbers.map(config_map).collect();
+        answer("200 OK", &json!({"metadata": {"resourceVersion": "4", "continue": next}, "items": items}).to_string())
+    };
+    let server = Script::of(vec![page(1..=LIMIT, "more"), page(LIMIT + 1..=LIMIT + 1, "and more")]);
+    let records = client(&server.settings()).list_records(&Beat::default()).unwrap();
+    assert_eq!(records.len(), LIMIT - 2);
+    assert_eq!(records.last().unwrap().simulation.as_str(), format!("sim-{}", LIMIT - 2));
+}
+
 fn record_of(result: Result<RecordAnswer, Error>) -> Record {
     match result {
         Ok(RecordAnswer::Record(record)) => *record,

@@ -21,7 +21,7 @@ use crate::secret::Secret;
 /// What another version of this service writes, this one leaves alone.
 const FORMAT: &str = "1";
 const FORMAT_ANNOTATION: &str = "mso.dots/format";
-const SIMULATION_LABEL: &str = "simulation_id";
+pub(super) const SIMULATION_LABEL: &str = "simulation_id";
 
 /// The key in `data`.
 const REQUEST: &str = "request";
@@ -29,6 +29,12 @@ const PROGRESS: &str = "progress";
 
 /// An object has at most 1 MiB, with its metadata.
 const PIECE_BYTES_MAX: usize = 900_000;
+
+/// Two of them a simulation, and one that ended keeps its own as long as its pods are kept: one simulation every four seconds, and logs
+/// kept for a day.
+pub(super) const FOUND_MAX: usize = 50_000;
+/// Twice what the requests of all simulations that run may hold. The memory limit in k8s/ goes with it.
+pub(super) const FOUND_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// A ConfigMap to create.
 #[derive(Clone, Debug, PartialEq)]
@@ -165,6 +171,31 @@ impl ConfigMap {
     pub(super) fn expected(self, simulator: &SimulatorName) -> Result<Record, Error> {
         let name = self.name().to_owned();
         self.into_record(simulator).map_err(|problem| Error::Unreadable(format!("ConfigMap {name}: {problem}")))
+    }
+}
+
+/// What is taken of the records at start.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) records: Vec<Record>,
+    bytes: usize,
+}
+
+impl Found {
+    /// # Errors
+    /// It is one too many, and its simulation is left out as a whole: this is its name. The API lists by name, and names of one simulation
+    /// begin with the same.
+    pub(super) fn add(&mut self, record: Record) -> Result<(), RecordName> {
+        self.bytes += match &record.content {
+            Content::Piece { text, .. } => text.reveal().len(),
+            Content::Progress { text } => text.len(),
+        };
+        if self.records.len() == FOUND_MAX || self.bytes > FOUND_BYTES_MAX {
+            self.records.retain(|other| other.simulation != record.simulation);
+            return Err(record.name);
+        }
+        self.records.push(record);
+        Ok(())
     }
 }
 
@@ -426,6 +457,27 @@ mod tests {
         };
         let id = DeployId::new("00000000000000ab").unwrap();
         DeployRequest { id, models: models.iter().map(model).collect(), simulator, simulation, keep_logs_hours: 1.5 }
+    }
+
+    fn found(simulation: &str, text: String) -> Record {
+        let simulation = SimulationId::new(simulation).unwrap();
+        let name = RecordName::of_progress(&simulator(), &simulation);
+        Record { name, uid: Uid::new("uid").unwrap(), version: "1".to_owned(), simulation, content: Content::Progress { text } }
+    }
+
+    #[test]
+    fn records_over_a_limit_are_left_out_with_all_of_their_simulation() {
+        let cases = [("too many", FOUND_MAX - 2, 0), ("too large", 7, FOUND_BYTES_MAX / 9)];
+        for (phrase, before, bytes) in cases {
+            let mut records = Found::default();
+            (0..before).for_each(|number| records.add(found(&format!("s-{number}"), "x".repeat(bytes))).unwrap());
+            records.add(found("last", "x".repeat(bytes))).unwrap();
+            records.add(found("last", "x".repeat(bytes))).unwrap();
+            let one_too_many = found("last", "x".repeat(bytes + 9));
+            assert_eq!(records.add(one_too_many.clone()), Err(one_too_many.name), "{phrase}");
+            assert_eq!(records.records.len(), before, "{phrase}");
+            assert!(records.records.iter().all(|record| record.simulation.as_str() != "last"), "{phrase}");
+        }
     }
 
     /// Its pieces' names and texts, the last first.
