@@ -8,6 +8,7 @@
 //! - `deploy`: requests, and the creates that they ask for
 //! - `held`: requests that wait until it is known what they mean
 //! - `announce`: what is told, and what was acknowledged
+//! - `unheard`: who may have said ready while we did not listen
 //! - `retention`: every pod of ours in the cluster, and when it goes
 //! - [`pod_state`], `refusal`: the tables that read a pod's status and a failed create
 //! - `record`, `kept`, `adopt`: what survives us: when it is written, what the cluster has of it, and how a process begins with what the
@@ -28,6 +29,7 @@ mod record;
 mod refusal;
 mod retention;
 mod simulation;
+mod unheard;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -117,6 +119,8 @@ struct Broker {
     subscribers_at: Option<Instant>,
     /// Others may have lost their connection with ours, or with that of the process before this one.
     is_known_to_others: bool,
+    /// See `unheard`.
+    listens_since: Option<Instant>,
 }
 
 /// What the service needs to do its work, as far as the core knows of it.
@@ -231,6 +235,7 @@ impl Orchestrator {
                     self.broker.subscribers_at = Some(now.instant + SUBSCRIBERS_RETURN);
                 }
                 self.broker.is_known_to_others = true;
+                self.await_readies(now);
                 self.touched.extend(self.simulations.keys().cloned());
             }
             BrokerEvent::Disconnected => {
@@ -456,6 +461,7 @@ impl Orchestrator {
             Deadline::RecordIsDue(simulation) => {
                 self.touched_records.insert(simulation);
             }
+            Deadline::ReadiesAreOverdue(simulation) => self.name_the_unheard(&simulation),
             Deadline::RequestIsLost(simulation) => self.tell_lost_request(&simulation, now),
         }
     }

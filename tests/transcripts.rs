@@ -358,6 +358,54 @@ fn a_new_process_goes_on_where_the_old_one_was_killed() {
     session.matches("a_new_process_goes_on");
 }
 
+/// What they said at QoS 0 is lost where the broker does not keep it.
+#[test]
+fn models_that_run_since_before_a_reconnect_and_are_not_heard_are_named() {
+    let mut session = Session::begun();
+    let models = ["heard", "pulled", "ended", "late", "silent"];
+    session.deploys(1, "sim", &models, HOUR);
+    let pods = models.map(|model| pod(1, "sim", model, &format!("uid-{model}")));
+    let with_phase = |pod: &Value, phase: &str| with(pod.clone(), "/status/phase", json!(phase));
+    session.created(&pods[0]);
+    session.created(&with_phase(&pods[1], "Pending"));
+    pods[2..].iter().for_each(|pod| session.created(pod));
+    session.ready("sim", "heard");
+    session.deploys(2, "whole", &["m1"], HOUR);
+    session.created(&pod(2, "whole", "m1", "uid-whole"));
+    session.ready("whole", "m1");
+    session.disconnected();
+    session.passes(5.0);
+    session.connected();
+    session.passes(30.0);
+    session.shows("running", &pods[1]);
+    session.shows("ended", &ended(pods[2].clone(), 0, "Completed"));
+    session.ready("sim", "late");
+    session.passes(29.0);
+    session.passes(1.0);
+    session.passes(3600.0);
+    session.matches("models_not_heard_after_a_reconnect");
+}
+
+#[test]
+fn of_the_models_not_heard_after_a_restart_ten_are_named_and_again_after_the_next_connection() {
+    let mut session = Session::begun();
+    let models: Vec<String> = (1..=13).map(|number| format!("m{number:02}")).collect();
+    let names: Vec<&str> = models.iter().map(String::as_str).collect();
+    session.deploys(1, "sim", &names, HOUR);
+    let pods: Vec<Value> = names.iter().map(|name| pod(1, "sim", name, &format!("uid-{name}"))).collect();
+    pods.iter().for_each(|pod| session.created(pod));
+    session.passes(1.0);
+    session.restarted(pods);
+    session.passes(60.0);
+    session.disconnected();
+    session.passes(60.0);
+    session.connected();
+    session.passes(20.0);
+    names[1..].iter().for_each(|name| session.ready("sim", name));
+    session.passes(40.0);
+    session.matches("models_not_heard_after_a_restart");
+}
+
 #[test]
 fn a_pod_that_was_deleted_while_nobody_looked_is_not_created_again() {
     let mut session = Session::begun();

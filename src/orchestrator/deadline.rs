@@ -16,6 +16,8 @@ pub(super) enum Deadline {
     SubscribersAreBack(SimulationId),
     /// A pod's `delete_by` has come, or what was refused of it is tried again.
     PodIsDue(PodName),
+    /// Who ran when we began to listen should have been heard.
+    ReadiesAreOverdue(SimulationId),
     /// Nobody deployed the model that said ready.
     ReadyIsForgotten { simulation: SimulationId, model: ModelId },
     /// The log of a crash could not be read and is tried again.

@@ -167,7 +167,7 @@ impl Orchestrator {
         }
         // What is adopted is said in its own words.
         if !added.is_empty() && self.api.lists > 0 {
-            self.say(Level::Info, format!("Adding models {} for simulation {id} to inventory", named(&added)));
+            self.say(Level::Info, format!("Adding models {} for simulation {id} to inventory", named(&added, MODELS_NAMED)));
         }
         if unchanged > 0 && self.api.lists > 0 {
             self.say(
@@ -176,7 +176,7 @@ impl Orchestrator {
             );
         }
         if !changed.is_empty() {
-            let models = named(&changed);
+            let models = named(&changed, MODELS_NAMED);
             self.say(Level::Warn, format!("DeployModels for simulation {id}, which runs, changes models that stay as they are: {models}"));
         }
         for model in added {
@@ -462,8 +462,8 @@ pub(super) fn deleted_by_others() -> Verdict {
     Verdict::failed_without_code("PodDeleted", "the pod was deleted, and not by this service")
 }
 
-fn named(models: &[ModelId]) -> String {
-    let shown: Vec<&str> = models.iter().take(MODELS_NAMED).map(ModelId::as_str).collect();
+pub(super) fn named(models: &[ModelId], most: usize) -> String {
+    let shown: Vec<&str> = models.iter().take(most).map(ModelId::as_str).collect();
     match models.len() - shown.len() {
         0 => format!("[{}]", shown.join(", ")),
         more => format!("[{}, … and {more} more]", shown.join(", ")),

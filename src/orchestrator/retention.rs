@@ -43,6 +43,8 @@ pub(super) struct KnownPod {
     pub container: String,
     /// The model's container runs no more.
     pub ended: bool,
+    /// When it was first seen to run.
+    pub runs_since: Option<Instant>,
     /// It has a node, so that a kubelet looks after it.
     bound: bool,
     pub delete_by: Option<UnixTime>,
@@ -186,6 +188,7 @@ impl Orchestrator {
         if self.api.lists == 1 {
             self.calls.open();
             self.begin_with_what_is_listed();
+            self.await_readies(now);
             self.say_what_is_left();
             self.handle_held_requests = true;
         }
@@ -222,6 +225,7 @@ impl Orchestrator {
         let observation = pod_state::observe(pod, image.as_deref());
         seen.container = pod_state::model_container(pod, image.as_deref()).to_owned();
         seen.ended = matches!(observation, Observation::Ended(_));
+        seen.runs_since = (pod.status.phase == "Running").then_some(now.instant);
         if let Some(before) = self.pods.remove(&seen.name).filter(|before| before.uid == seen.uid) {
             seen.keep(before);
         }
@@ -489,6 +493,7 @@ impl KnownPod {
             deploy: metadata.annotations.deploy.as_deref().and_then(|deploy| DeployId::new(deploy).ok()),
             container: String::new(),
             ended: false,
+            runs_since: None,
             bound: !pod.spec.node_name.is_empty(),
             delete_by: metadata.labels.delete_by_datetime.as_deref().and_then(parse_delete_by),
             replaced: false,
@@ -516,6 +521,7 @@ impl KnownPod {
     fn keep(&mut self, before: Self) {
         self.replaced = before.replaced;
         self.ended |= before.ended;
+        self.runs_since = before.runs_since.or(self.runs_since);
         self.bound |= before.bound;
         self.log_awaited = before.log_awaited;
         self.gone = before.gone;
