@@ -1271,3 +1271,43 @@ fn a_pod_that_a_webhook_took_our_mark_from_fails_its_model() {
     session.got(&unmarked);
     session.matches("a_pod_without_our_mark");
 }
+
+#[test]
+fn a_pod_that_begins_has_an_empty_state_and_one_that_is_evicted_then_has_none() {
+    let mut session = Session::begun();
+    let begins = with(pod(1, "sim", "m1", "u1"), "/status", json!({"phase": "Pending"}));
+    let waits = with(begins.clone(), "/status/containerStatuses", json!([{"name": "so-sim-m1", "state": {}}]));
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&begins);
+    session.shows("an empty state", &waits);
+    session.shows("evicted", &with(begins, "/status", json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"})));
+    session.matches("a_pod_that_is_evicted_as_it_begins");
+}
+
+#[test]
+fn a_sidecar_in_front_of_the_model_says_nothing_of_it() {
+    let mut session = Session::begun();
+    let sidecar = json!({"name": "sidecar", "image": "mesh"});
+    let meshed = with(pod(1, "sim", "m1", "u1"), "/spec/containers", json!([sidecar, {"name": "so-sim-m1", "image": "model:1"}]));
+    let statuses =
+        |of_sidecar: Value, of_model: Value| json!([{"name": "sidecar", "state": of_sidecar}, {"name": "so-sim-m1", "state": of_model}]);
+    let exit = |code: i32| json!({"terminated": {"exitCode": code, "reason": "Error"}});
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&meshed);
+    let sidecar_ended = statuses(exit(1), json!({"running": {}}));
+    session.shows("the sidecar ended", &with(meshed.clone(), "/status/containerStatuses", sidecar_ended));
+    session.shows("the model ended", &with(meshed, "/status/containerStatuses", statuses(exit(1), exit(3))));
+    session.matches("a_sidecar");
+}
+
+#[test]
+fn a_pod_goes_in_the_time_of_the_api_server() {
+    let mut session = Session::begun();
+    session.handle("the API server's clock is an hour ahead of ours", Event::Pods(PodsEvent::ServerTime(UnixTime(START + 3600.0))));
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.shows("exit 0", &ended(pod(1, "sim", "m1", "u1"), 0, "Completed"));
+    session.acknowledged();
+    session.acknowledged();
+    session.matches("a_clock_that_is_behind");
+}
