@@ -40,6 +40,9 @@ struct Settings {
     model: String,
     /// From the start on. `None`: never.
     ready_after: Option<Duration>,
+    /// Ready until the broker has acknowledged it, over outages; and a broker that is not there yet is waited for. Models in use say it
+    /// once, at QoS 0, and give up.
+    ready_at_least_once: bool,
     /// From the start on. `None`: at `SimulationDone`.
     exit_after: Option<Duration>,
     /// At once, when the broker goes away.
@@ -64,6 +67,7 @@ impl Settings {
                 Ok("never") => None,
                 _ => Some(seconds("READY_AFTER_SECONDS")?.unwrap_or(Duration::ZERO)),
             },
+            ready_at_least_once: parsed("READY_AT_LEAST_ONCE")?.unwrap_or(false),
             exit_after: seconds("EXIT_AFTER_SECONDS")?,
             exit_when_disconnected: parsed("EXIT_WHEN_DISCONNECTED")?.unwrap_or(false),
             exit_code: parsed("EXIT_CODE")?.unwrap_or(0),
@@ -93,6 +97,8 @@ fn seconds(name: &str) -> Result<Option<Duration>, String> {
 /// What the broker has to say.
 enum News {
     Connected,
+    /// The only message at QoS 1.
+    ReadyAcknowledged,
     /// The SO has something to say.
     Told {
         simulator: String,
@@ -125,6 +131,8 @@ fn run() -> Result<u8, String> {
     let mut ready_at = settings.ready_after.map(after);
     let mut exit_code = settings.exit_code;
     let mut connected = false;
+    let mut ready_in_doubt = false;
+    let ready_qos = if settings.ready_at_least_once { QoS::AtLeastOnce } else { QoS::AtMostOnce };
     loop {
         // A model is ready once, and not before it is connected.
         let next = [exit_at, ready_at.filter(|_| connected)].into_iter().flatten().min();
@@ -132,16 +140,21 @@ fn run() -> Result<u8, String> {
             if exit_at.is_some_and(|at| at <= now()) {
                 break;
             }
-            client.publish(to("mso", "ReadyForProcessing"), QoS::AtMostOnce, false, "").map_err(failed)?;
+            client.publish(to("mso", "ReadyForProcessing"), ready_qos, false, "").map_err(failed)?;
             println!("ready for processing");
             ready_at = None;
+            ready_in_doubt = settings.ready_at_least_once;
             continue;
         };
         match event {
             News::Connected => {
                 connected = true;
                 client.subscribe(&from_so, QoS::AtLeastOnce).map_err(failed)?;
+                if ready_in_doubt {
+                    ready_at = Some(now());
+                }
             }
+            News::ReadyAcknowledged => ready_in_doubt = false,
             News::Told { simulator, message } => {
                 let answer = match message.as_str() {
                     "SimulationDone" => break,
@@ -164,7 +177,7 @@ fn run() -> Result<u8, String> {
                 connected = false;
                 break;
             }
-            News::Failed(problem) if connected => println!("{problem}; connecting again"),
+            News::Failed(problem) if connected || settings.ready_at_least_once => println!("{problem}; connecting again"),
             News::Failed(problem) => return Err(problem),
             News::Disconnected => {}
         }
@@ -205,6 +218,7 @@ fn listen(mut connection: Connection, news: &Sender<News>) {
     for event in connection.iter() {
         let item = match event {
             Ok(Event::Incoming(Incoming::ConnAck(_))) => News::Connected,
+            Ok(Event::Incoming(Incoming::PubAck(_))) => News::ReadyAcknowledged,
             Ok(Event::Incoming(Incoming::Publish(publish))) => {
                 let part = |number| publish.topic.split('/').nth(number).unwrap_or_default().to_owned();
                 News::Told { simulator: part(2), message: part(6) }
