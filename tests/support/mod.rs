@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod broker;
+pub(crate) mod link;
 pub(crate) mod manifests;
 pub(crate) mod namespace;
 pub(crate) mod service;

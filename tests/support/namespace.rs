@@ -65,6 +65,9 @@ const LIFE_OF_THE_TOKEN: &str = "life-of-the-token";
 /// The account with which a test on a real cluster is the administrator of its namespace.
 const ADMINISTRATOR: &str = "test";
 
+/// Longer than any test.
+const TOKEN_LIFE: &str = "--duration=48h";
+
 impl Namespace {
     pub(crate) fn with_account(ground: Ground) -> Self {
         match ground {
@@ -101,7 +104,7 @@ impl Namespace {
         eventually("the namespace's default account", || ask(&["get", "serviceaccount", "default"]));
         let ca = || ask(&["get", "configmap", "kube-root-ca.crt", "-o", r"jsonpath={.data.ca\.crt}"]);
         let ca = eventually("the namespace's CA", ca);
-        let token = ask(&["create", "token", ADMINISTRATOR]).expect("an account has tokens");
+        let token = ask(&["create", "token", ADMINISTRATOR, TOKEN_LIFE]).expect("an account has tokens");
         let (host, port) = api_address();
         let api = Api::new(&format!("https://{host}:{port}"), Some(&ca), &token).expect("the cluster's CA is one");
         Self { name, api, address: (host, port), folder: folder_with(&ca), cluster: Cluster::Real(namespace) }
@@ -128,7 +131,7 @@ impl Namespace {
     pub(crate) fn token(&self) -> String {
         match &self.cluster {
             Cluster::Devkit(server) => server.token(),
-            Cluster::Real(namespace) => namespace.kubectl(&["create", "token", "mso", "--duration=1h"]),
+            Cluster::Real(namespace) => namespace.kubectl(&["create", "token", "mso", TOKEN_LIFE]),
         }
     }
 
@@ -182,6 +185,11 @@ impl Namespace {
         }
     }
 
+    /// The administrator's.
+    pub(crate) fn api(&self) -> &Api {
+        &self.api
+    }
+
     /// For what a real cluster cannot be told to do.
     pub(crate) fn server(&self) -> &Server {
         match &self.cluster {
@@ -205,6 +213,14 @@ impl Namespace {
             404 => None,
             _ => panic!("{}", answer.body),
         }
+    }
+
+    /// The names of the ConfigMaps that the service of this simulator keeps here.
+    pub(crate) fn records(&self, simulator: &str) -> Vec<String> {
+        let path = format!("/api/v1/namespaces/{}/configmaps?labelSelector=mso.dots/simulator={simulator}", self.name);
+        let list = self.api.get(&path).expect("the API answers").body;
+        let records = list["items"].as_array().expect("a list has items");
+        records.iter().map(|record| record["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
     pub(crate) fn pods(&self) -> Vec<Value> {
