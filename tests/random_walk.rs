@@ -89,10 +89,7 @@ struct Heard {
     was_killed: bool,
     /// A request of it was delivered again right after the kill: an identical one of the run before is not run again.
     may_be_redelivery: bool,
-    /// All was told as failed while the API was away, before it was known what runs.
-    was_told_blindly: bool,
-    /// Models that were told as failed as the API was away for too long, or their request could not be recorded: before the core was
-    /// killed the cluster had not taken that either.
+    /// Models that were given up as the API was away for too long: that could not be recorded.
     given_up_unrecorded: BTreeSet<String>,
     models_ready: u32,
     verdicts: BTreeMap<String, bool>,
@@ -340,7 +337,6 @@ impl World {
 
     /// Of what was under way the cluster may or may not have had it.
     fn is_killed(&mut self) {
-        self.exempt_what_was_told_and_is_not_recorded();
         for InFlight { call, result, .. } in std::mem::take(&mut self.calls) {
             if result.is_none() && self.random.bool() {
                 let _ = self.carry_out(&call);
@@ -378,30 +374,9 @@ impl World {
 
     /// For longer than requests are held.
     fn api_is_away(&mut self) {
-        let heard_end = |world: &Self| -> BTreeSet<String> {
-            world.heard.iter().filter(|(_, heard)| heard.all_ended).map(|(simulation, _)| simulation.clone()).collect()
-        };
-        let before = heard_end(self);
         for _ in 0..2 {
             self.handle(Event::Pods(PodsEvent::Failed(Error::Lost("away".to_owned()))));
             self.pass(301.0);
-        }
-        for simulation in heard_end(self).difference(&before) {
-            self.heard.get_mut(simulation).unwrap().was_told_blindly = true;
-        }
-    }
-
-    /// The next process finds a record that says nothing of it, and goes on with that.
-    fn exempt_what_was_told_and_is_not_recorded(&mut self) {
-        let is_over = |text: &String| Progress::read(text).unwrap().over_at.is_some();
-        let records = self.records.all();
-        for (simulation, heard) in self.heard.iter_mut().filter(|(_, heard)| heard.was_told_blindly) {
-            let mut of_simulation = records.iter().filter(|record| record.simulation.as_str() == simulation).peekable();
-            let is_gone = of_simulation.peek().is_none();
-            let is_recorded = of_simulation.any(|record| matches!(&record.content, Content::Progress { text } if is_over(text)));
-            if !is_gone && !is_recorded {
-                heard.given_up_unrecorded.extend(heard.verdicts.keys().cloned());
-            }
         }
     }
 
