@@ -1311,3 +1311,16 @@ fn a_pod_goes_in_the_time_of_the_api_server() {
     session.acknowledged();
     session.matches("a_clock_that_is_behind");
 }
+
+#[test]
+fn models_ready_is_sent_although_a_short_model_has_ended_by_then() {
+    let mut session = Session::begun();
+    let [m1, m2] = [("m1", "u1"), ("m2", "u2")].map(|(model, uid)| pod(1, "sim", model, uid));
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&m1);
+    session.created(&m2);
+    session.ready("sim", "m1");
+    session.shows("exit 0", &ended(m1, 0, "Completed"));
+    session.ready("sim", "m2");
+    session.matches("models_ready_after_a_short_model");
+}
