@@ -28,6 +28,7 @@ const BODY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 const CONNECTIONS_MAX: usize = 16;
 
 /// One API server, and how to be let in. For any number of threads.
+#[derive(Clone)]
 pub struct Api {
     /// `https://host:port`
     address: String,

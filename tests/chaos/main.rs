@@ -58,7 +58,7 @@ fn nothing_is_lost_or_wrong_while_the_service_and_its_neighbours_are_killed_and_
     println!("CHAOS_SEED={seed} CHAOS_SECONDS={}\n{schedule}", whole.as_secs());
 
     let stage = Stage::with_own_broker();
-    let witness = Witness::of(stage.namespace.clone());
+    let witness = Witness::of(&stage.namespace);
     let (api_host, api_port) = stage.namespace.api_address();
     let links = Links { to_broker: Link::to(&stage.broker.host, stage.broker.port), to_api: Link::to(&api_host, api_port) };
     let mut settings = stage.settings();

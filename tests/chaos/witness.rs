@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use devkit::api::Lost;
+use devkit::api::{Api, Lost};
 use mso::clock::{self, UnixTime};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -36,13 +36,15 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    pub(crate) fn of(namespace: Arc<Namespace>) -> Self {
+    /// Its thread may outlive the test in a watch, and holds nothing of the namespace, which goes when the test is over.
+    pub(crate) fn of(namespace: &Namespace) -> Self {
         let witness = Self { pods: Arc::default(), is_over: Arc::default() };
         let (pods, is_over) = (witness.pods.clone(), witness.is_over.clone());
+        let (api, path) = (namespace.api().clone(), format!("/api/v1/namespaces/{}/pods", namespace.name));
         spawn("witness", move || {
             while !is_over.load(Ordering::Relaxed) {
                 // Nothing is missed by it: it looks again.
-                let _ = look(&namespace, &pods);
+                let _ = look(&api, &path, &pods);
                 thread::sleep(PAUSE);
             }
         });
@@ -61,9 +63,8 @@ impl Drop for Witness {
 }
 
 /// Until the watch ends.
-fn look(namespace: &Namespace, pods: &Mutex<BTreeMap<String, SeenPod>>) -> Result<(), Lost> {
-    let path = format!("/api/v1/namespaces/{}/pods", namespace.name);
-    let list = namespace.api().get(&path)?;
+fn look(api: &Api, path: &str, pods: &Mutex<BTreeMap<String, SeenPod>>) -> Result<(), Lost> {
+    let list = api.get(path)?;
     let Some(items) = list.body["items"].as_array() else { return Ok(()) };
     {
         let mut pods = pods.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +75,7 @@ fn look(namespace: &Namespace, pods: &Mutex<BTreeMap<String, SeenPod>>) -> Resul
         }
     }
     let version = text(&list.body["metadata"]["resourceVersion"]);
-    for event in namespace.api().watch(&format!("{path}?watch=true&resourceVersion={version}"))? {
+    for event in api.watch(&format!("{path}?watch=true&resourceVersion={version}"))? {
         let Ok(event) = event else { return Ok(()) };
         let is_gone = match event["type"].as_str() {
             Some("ADDED" | "MODIFIED") => false,

@@ -29,7 +29,7 @@ use world::{World, is_of_same_pod};
 /// How long a killed service is gone.
 const DOWN: Duration = Duration::from_secs(1);
 /// Of all plans `cargo test` plays one in so many; with SIMULATION=all it plays each.
-const SHARE: usize = 30;
+const SHARE: usize = 60;
 const SWARMS: u64 = 3000;
 /// How old a list is at most, in changes of the cluster.
 const LIST_AGE_MAX: usize = 8;
