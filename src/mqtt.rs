@@ -40,7 +40,7 @@ use crate::config::MqttSettings;
 use crate::ids::{Shown, SimulatorName};
 use crate::orchestrator::event::{BadRequest, Body, BrokerEvent, Delivery, Event, Message, MessageId};
 use crate::supervise::Beat;
-use outbox::{Again, Outbox};
+use outbox::{Again, Begun, Outbox};
 use patience::{Owed, Patience};
 use topic::Incoming;
 
@@ -119,13 +119,8 @@ impl Publisher {
     ///
     /// Its size needs no check: the topic has at most 64 200 bytes, the payload a dozen.
     pub fn publish(&self, message: &Message) {
-        let packet = outbox::Packet {
-            topic: topic::of(message, &self.simulator),
-            payload: message::encode(&message.body),
-            qos: if message.body == Body::ModelsReady { QoS::ExactlyOnce } else { QoS::AtLeastOnce },
-        };
         let mut outbox = lock(&self.outbox);
-        outbox.add(message.id, packet);
+        outbox.add(message.id, packet(message, &self.simulator));
         hand_over(&mut outbox, &self.client);
     }
 
@@ -294,9 +289,7 @@ impl Connection {
         if self.is_stopping() {
             return Err(End::Stopped);
         }
-        let unsent = outbox.take_unsent();
-        let doubtful = if session_present { Vec::new() } else { outbox.take_doubtful() };
-        let again = outbox.online();
+        let Begun { unsent, doubtful, again } = outbox.begin(session_present);
         // rumqttc takes `pending` without regard to its limit, and loses what then collides: no more than the outbox's window goes there.
         let pending = &mut self.rumqttc.eventloop.pending;
         pending.push_back(Request::Subscribe(subscription(&self.simulator)));
@@ -512,6 +505,15 @@ impl fmt::Display for Unusable {
                 write!(f, "topic {topic}: it is retained; publish without retain, and an empty retained message to clear it")
             }
         }
+    }
+}
+
+/// A message of ours as it goes out.
+pub fn packet(message: &Message, simulator: &SimulatorName) -> outbox::Packet {
+    outbox::Packet {
+        topic: topic::of(message, simulator),
+        payload: message::encode(&message.body),
+        qos: if message.body == Body::ModelsReady { QoS::ExactlyOnce } else { QoS::AtLeastOnce },
     }
 }
 

@@ -39,6 +39,16 @@ pub enum Again {
     Release(u16),
 }
 
+/// What follows from a connection that begins.
+#[derive(Debug)]
+pub struct Begun {
+    /// To arrive once, not sent, and given up.
+    pub unsent: Vec<MessageId>,
+    /// To arrive once, sent in a session that the broker has lost, and given up.
+    pub doubtful: Vec<MessageId>,
+    pub again: Vec<Again>,
+}
+
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// Not acknowledged. Ids grow, so that this is the order in which they were published.
@@ -142,24 +152,31 @@ impl Outbox {
         self.queued.clear();
     }
 
-    /// A connection is about to begin. What is to arrive once and was not sent is given up.
-    pub fn take_unsent(&mut self) -> Vec<MessageId> {
+    /// A connection begins, of the session before it or of a new one.
+    pub fn begin(&mut self, session_present: bool) -> Begun {
+        let unsent = self.take_unsent();
+        let doubtful = if session_present { Vec::new() } else { self.take_doubtful() };
+        Begun { unsent, doubtful, again: self.online() }
+    }
+
+    /// What is to arrive once and was not sent is given up.
+    fn take_unsent(&mut self) -> Vec<MessageId> {
         let sent: BTreeSet<MessageId> = self.sent_ones().collect();
         self.give_up(|id| !sent.contains(&id))
     }
 
     /// The broker has lost the session. What is to arrive once and was sent is given up: it may have arrived.
-    pub fn take_doubtful(&mut self) -> Vec<MessageId> {
+    fn take_doubtful(&mut self) -> Vec<MessageId> {
         let sent: BTreeSet<MessageId> = self.sent_ones().collect();
         self.in_flight.clear();
         self.released.clear();
         self.give_up(|id| sent.contains(&id))
     }
 
-    /// A connection began. The broker may have what this returns: rumqttc is to send that again, with the old packet ids and in this order,
+    /// The broker may have what this returns: rumqttc is to send that again, with the old packet ids and in this order,
     /// before all others.
     /// MQTT 3.1.1, 4.4.0-1: <https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/os/mqtt-v3.1.1-os.html#_Toc398718101>
-    pub fn online(&mut self) -> Vec<Again> {
+    fn online(&mut self) -> Vec<Again> {
         self.online = true;
         self.connections += 1;
         self.unheld.clear();

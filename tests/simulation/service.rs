@@ -12,12 +12,12 @@ use mso::kube::pod::Pod;
 use mso::kube::record::{ConfigMap, Record};
 use mso::kube::request::Request;
 use mso::kube::{Page, Watch, WatchEvent, answer};
-use mso::mqtt::outbox::{Again, Outbox, Packet as Outgoing};
-use mso::mqtt::{self, message, topic};
+use mso::mqtt;
+use mso::mqtt::outbox::{Again, Begun, Outbox, Packet as Outgoing};
 use mso::orchestrator::Orchestrator;
-use mso::orchestrator::event::{Body, BrokerEvent, CallOutcome, Command, CrashLog, Event, PodCall, PodsEvent, RecordCall, RecordOutcome};
-use rumqttc::mqttbytes::QoS;
+use mso::orchestrator::event::{BrokerEvent, CallOutcome, Command, CrashLog, Event, PodCall, PodsEvent, RecordCall, RecordOutcome};
 use rumqttc::mqttbytes::v4::{Connect, Packet, PubAck, PubRel, Publish};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::world::{Item, NAMESPACE, START, World};
@@ -37,7 +37,8 @@ pub struct Process {
     pub to_broker_due: Duration,
     pub from_broker_due: Duration,
     pods: Pods,
-    watches: u64,
+    /// The number of the watch that goes on, and of none before it.
+    watch: Option<u64>,
 }
 
 /// What the thread `pods` does next.
@@ -72,7 +73,7 @@ impl Process {
             to_broker_due: Duration::ZERO,
             from_broker_due: Duration::ZERO,
             pods: Pods::ReadRecords { found: Vec::new(), next: String::new() },
-            watches: 0,
+            watch: None,
         }
     }
 }
@@ -101,9 +102,7 @@ impl World {
             }
             Command::Publish(message) => {
                 let Some(process) = &mut self.process else { return };
-                let qos = if message.body == Body::ModelsReady { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
-                let (topic, payload) = (topic::of(&message, &simulator()), message::encode(&message.body));
-                process.outbox.add(message.id, Outgoing { topic, payload, qos });
+                process.outbox.add(message.id, mqtt::packet(&message, &simulator()));
                 self.hand_over();
             }
             Command::Acknowledge(delivery) => {
@@ -166,8 +165,9 @@ impl World {
                 ("list pods".to_owned(), Call::Pods { is_first: *is_first }, Request::list(NAMESPACE, &simulator(), Some(500), ""))
             }
             Pods::WatchFrom(version) => {
-                process.watches += 1;
-                let number = u64::from(self.incarnation) * 1_000_000 + process.watches;
+                self.watches += 1;
+                let number = self.watches;
+                process.watch = Some(number);
                 let request = Request::watch(NAMESPACE, &simulator(), version, WATCH_SECONDS);
                 (format!("watch pods from {version}"), Call::Watch { number }, request)
             }
@@ -175,12 +175,19 @@ impl World {
         self.send_call(words, call, request);
     }
 
+    /// Of a list; `None` where it failed and is tried again.
+    fn page<T: DeserializeOwned>(&mut self, result: Result<Vec<u8>, Error>) -> Option<Page<T>> {
+        match result {
+            Ok(body) => Some(serde_json::from_slice(&body).expect("a list")),
+            Err(error) => {
+                self.pods_fail(error);
+                None
+            }
+        }
+    }
+
     fn records_are_read(&mut self, result: Result<Vec<u8>, Error>) {
-        let body = match result {
-            Ok(body) => body,
-            Err(error) => return self.pods_fail(error),
-        };
-        let page: Page<ConfigMap> = serde_json::from_slice(&body).expect("a list");
+        let Some(page) = self.page::<ConfigMap>(result) else { return };
         let Some(process) = &mut self.process else { return };
         let Pods::ReadRecords { found, next } = &mut process.pods else { return };
         found.extend(page.items.into_iter().map(|item| item.into_record(&simulator()).expect("a record")));
@@ -194,11 +201,7 @@ impl World {
     }
 
     fn pods_are_listed(&mut self, result: Result<Vec<u8>, Error>) {
-        let body = match result {
-            Ok(body) => body,
-            Err(error) => return self.pods_fail(error),
-        };
-        let page: Page<Pod> = serde_json::from_slice(&body).expect("a list");
+        let Some(page) = self.page::<Pod>(result) else { return };
         let Some(process) = &mut self.process else { return };
         process.pods = Pods::WatchFrom(page.metadata.resource_version);
         self.tell_server_time();
@@ -216,7 +219,7 @@ impl World {
     }
 
     fn is_watching(&self, number: u64) -> bool {
-        self.process.as_ref().is_some_and(|process| u64::from(self.incarnation) * 1_000_000 + process.watches == number)
+        self.process.as_ref().is_some_and(|process| process.watch == Some(number))
     }
 
     pub fn service_watches(&mut self, number: u64, event: Option<Value>) {
@@ -244,7 +247,7 @@ impl World {
     fn watch_has_failed(&mut self, error: Error) {
         let Some(process) = &mut self.process else { return };
         // What it would still say is of no use.
-        process.watches += 1;
+        process.watch = None;
         if error.is_expired() {
             process.pods = Pods::List { is_first: false };
             return self.service_follows_pods();
@@ -336,9 +339,7 @@ impl World {
 
     fn session_begins(&mut self, session_present: bool) {
         let Some(process) = &mut self.process else { return };
-        let unsent = process.outbox.take_unsent();
-        let doubtful = if session_present { Vec::new() } else { process.outbox.take_doubtful() };
-        let again = process.outbox.online();
+        let Begun { unsent, doubtful, again } = process.outbox.begin(session_present);
         let mut subscribe = mqtt::subscription(&simulator());
         subscribe.pkid = u16::MAX;
         self.send_packet("subscribe".to_owned(), Packet::Subscribe(subscribe));
