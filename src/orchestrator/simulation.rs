@@ -232,8 +232,8 @@ impl Model {
     /// It has ended, and not by itself: a pod of it that runs, or appears, is stopped. One whose container ended, as the record says, may
     /// still be shown as it was before.
     pub(super) fn was_given_up(&self) -> bool {
-        let has_code = |verdict: &Verdict| verdict.exit_code != NO_EXIT_CODE;
-        self.verdict.as_ref().is_some_and(|verdict| !has_code(verdict) && (self.uid.is_none() || self.ended_by_us))
+        let has_no_code = self.verdict.as_ref().is_some_and(|verdict| verdict.exit_code == NO_EXIT_CODE);
+        has_no_code && (self.uid.is_none() || self.ended_by_us)
     }
 
     /// The same image, variables and pod, whatever request they came with.
