@@ -24,7 +24,7 @@ use std::time::Duration;
 use plan::{Fault, Moment, Plan, Strike, When};
 use report::Word;
 use workload::Workload;
-use world::{World, is_of_same_pod};
+use world::World;
 
 /// How long a killed service is gone.
 const DOWN: Duration = Duration::from_secs(1);
@@ -106,7 +106,7 @@ fn each_workload_comes_to_its_right_end_where_nothing_goes_wrong() {
 fn the_service_is_killed_at_each_effect() {
     let references = references();
     let plans = references.iter().flat_map(|reference| {
-        let effects = 0..reference.undisturbed.effects.len() as u64;
+        let effects = 0..reference.undisturbed.effects.len();
         let moments = [Moment::Before, Moment::Between, Moment::After];
         let cuts = effects.flat_map(move |effect| moments.map(|moment| When::Effect(effect, moment)));
         cuts.map(move |when| (reference, Plan::of(when, Fault::Kill { down: DOWN })))
@@ -120,9 +120,7 @@ fn each_event_of_a_watch_is_hidden_that_a_later_one_covers() {
     let references = references();
     let plans = references.iter().flat_map(|reference| {
         let events = &reference.undisturbed.watch_events;
-        let is_covered = |number: &usize| {
-            !events[*number].ends_with(' ') && events[number + 1..].iter().any(|later| is_of_same_pod(later, &events[*number]))
-        };
+        let is_covered = |number: &usize| !events[*number].is_empty() && events[number + 1..].contains(&events[*number]);
         let covered: Vec<usize> = (0..events.len()).filter(is_covered).collect();
         covered.into_iter().map(move |number| (reference, Plan { hidden: vec![number], ..Plan::default() }))
     });
@@ -133,7 +131,7 @@ fn each_event_of_a_watch_is_hidden_that_a_later_one_covers() {
 fn a_killed_service_begins_with_a_list_that_is_old() {
     let references = references();
     let plans = references.iter().flat_map(|reference| {
-        let effects = 0..reference.undisturbed.effects.len() as u64;
+        let effects = 0..reference.undisturbed.effects.len();
         effects.flat_map(move |effect| {
             (1..=LIST_AGE_MAX).map(move |list_age| {
                 let kill = Plan::of(When::Effect(effect, Moment::Between), Fault::Kill { down: DOWN });

@@ -161,9 +161,8 @@ impl World {
             };
             let is_end = event.is_none();
             if let Some(event) = &event {
-                let metadata = &event["object"]["metadata"];
                 let shown = self.watch_events.len();
-                self.watch_events.push(format!("{} {}", text(&event["type"]), text(&metadata["uid"])));
+                self.watch_events.push(text(&event["object"]["metadata"]["uid"]).to_owned());
                 if self.plan.hidden.contains(&shown) {
                     let event = Some(event.clone());
                     self.after(HIDDEN, Item::WatchSays { watch: number, event, unless_covered: Some(shown) });

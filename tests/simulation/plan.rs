@@ -27,7 +27,7 @@ pub struct Strike {
 pub enum When {
     At(Duration),
     /// An effect of the service is a request to the API server or a packet to the broker. They are counted from 0.
-    Effect(u64, Moment),
+    Effect(usize, Moment),
     /// The first effect arrives whose words begin so.
     First(&'static str),
 }

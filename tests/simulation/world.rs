@@ -51,6 +51,8 @@ pub struct World {
     pub watch: Option<(u64, Watch)>,
     pub watch_speaks_at: Option<UnixTime>,
     pub watch_due: Duration,
+    pub watches: u64,
+    /// Uids of the pods that watches showed, in order; empty for a bookmark.
     pub watch_events: Vec<String>,
     /// What a list answered after each change.
     pub old_lists: Vec<Vec<u8>>,
@@ -145,6 +147,7 @@ impl World {
             watch: None,
             watch_speaks_at: None,
             watch_due: Duration::ZERO,
+            watches: 0,
             watch_events: Vec::new(),
             old_lists: Vec::new(),
             broker: Broker::default(),
@@ -239,8 +242,7 @@ impl World {
                 }
             }
             Item::WatchSays { watch, event, unless_covered } => {
-                let is_covered =
-                    |number: usize| self.watch_events[number + 1..].iter().any(|later| is_of_same_pod(later, &self.watch_events[number]));
+                let is_covered = |number: usize| self.watch_events[number + 1..].contains(&self.watch_events[number]);
                 if !unless_covered.is_some_and(is_covered) {
                     self.service_watches(watch, event);
                 }
@@ -306,7 +308,7 @@ impl World {
 
     pub fn cut(&mut self, effect: usize, moment: Moment) {
         let wanted = |strike: &&Strike| match strike.when {
-            When::Effect(number, of) => number == effect as u64 && of == moment,
+            When::Effect(number, of) => number == effect && of == moment,
             When::First(words) => {
                 moment == Moment::Between
                     && self.effects[effect].starts_with(words)
@@ -348,11 +350,6 @@ impl World {
         let is_idle = self.process.as_ref().is_some_and(|process| process.core.is_idle());
         self.report.unanswered = usize::from(!is_idle);
     }
-}
-
-/// Of two events of a watch, as they are noted.
-pub fn is_of_same_pod(one: &str, other: &str) -> bool {
-    one.split(' ').next_back() == other.split(' ').next_back()
 }
 
 pub fn ask(body: &[u8]) -> Request<'_> {
