@@ -93,6 +93,10 @@ impl Session {
         }
     }
 
+    fn list_fails(&mut self) {
+        self.handle("the list fails", Event::Pods(PodsEvent::Failed(Error::Lost("connection refused".to_owned()))));
+    }
+
     /// kill -9, and a new process among what is there.
     fn restarted(&mut self, pods: Vec<Value>) {
         self.killed();
@@ -118,10 +122,9 @@ impl Session {
 
     /// For as long as a request is held at most.
     fn is_away(&mut self) {
-        let away = || Event::Pods(PodsEvent::Failed(Error::Lost("connection refused".to_owned())));
-        self.handle("the list fails", away());
+        self.list_fails();
         self.passes(300.0);
-        self.handle("the list fails", away());
+        self.list_fails();
     }
 
     fn write_commands(&mut self) {
@@ -844,12 +847,11 @@ fn an_api_server_that_stays_away_fails_what_could_not_be_created() {
     let mut session = Session::new();
     session.connected();
     session.deploys(1, "sim", &["m1", "m2"], HOUR);
-    let away = || Event::Pods(PodsEvent::Failed(Error::Lost("connection refused".to_owned())));
-    session.handle("the list fails", away());
+    session.list_fails();
     session.passes(299.0);
-    session.handle("the list fails", away());
+    session.list_fails();
     session.passes(1.0);
-    session.handle("the list fails", away());
+    session.list_fails();
     session.acknowledged();
     session.matches("an_api_server_that_stays_away");
 }
@@ -950,6 +952,7 @@ fn a_request_that_the_broker_delivers_again_after_the_end_is_not_run_again() {
     session.created(&pod(1, "sim", "m1", "u1"));
     session.shows("exit 0", &ended(pod(1, "sim", "m1", "u1"), 0, "Completed"));
     session.acknowledged();
+    session.acknowledged();
     session.passes(60.0);
     session.disconnected();
     session.deploys(1, "sim", &["m1"], HOUR);
@@ -958,6 +961,36 @@ fn a_request_that_the_broker_delivers_again_after_the_end_is_not_run_again() {
     session.passes(11.0);
     session.deploys(1, "sim", &["m1"], HOUR);
     session.matches("a_redelivery");
+}
+
+/// By when it came first it is no redelivery, whatever the broker does with it since.
+#[test]
+fn a_request_for_a_new_run_that_waited_over_a_reconnect_is_run() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.shows("exit 0", &ended(pod(1, "sim", "m1", "u1"), 0, "Completed"));
+    session.acknowledged();
+    session.passes(60.0);
+    session.handle("DeployModels 1 for sim: [m1], at QoS 1", at_qos_1(deploy_event(request(1, "sim", &["m1"], HOUR)), 1));
+    session.disconnected();
+    session.connected();
+    session.handle("DeployModels 1 for sim: [m1], at QoS 1", at_qos_1(deploy_event(request(1, "sim", &["m1"], HOUR)), 2));
+    session.acknowledged();
+    session.matches("a_request_that_waited_over_a_reconnect");
+}
+
+#[test]
+fn a_request_that_is_repeated_while_the_api_is_away_is_given_up_in_the_time_of_the_first() {
+    let mut session = Session::new();
+    session.connected();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.list_fails();
+    session.passes(200.0);
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.passes(100.0);
+    session.list_fails();
+    session.matches("a_request_that_is_repeated");
 }
 
 #[test]
@@ -1084,6 +1117,7 @@ fn what_the_pod_before_said_is_not_the_ready_of_one_that_is_made_in_its_place() 
     let mut session = Session::begun();
     session.deploys(1, "sim", &["m1"], HOUR);
     session.ready("sim", "m1");
+    session.passes(1.0);
     session.restarted(vec![]);
     session.created(&pod(1, "sim", "m1", "u2"));
     session.ready("sim", "m1");

@@ -89,12 +89,9 @@ impl Orchestrator {
             _ => false,
         };
         if let Some(same) = self.held_requests.iter_mut().find(|other| is_same(other)) {
-            // Delivered again, or asked for again: the later one counts, and there is not one more to hold.
-            let earlier = std::mem::replace(&mut same.came, held.came);
-            if same.came.delivery.is_some() {
-                self.commands.extend(earlier.delivery.map(Command::Acknowledge));
-            } else {
-                same.came.delivery = earlier.delivery;
+            // Delivered again, or asked for again: what counts is when it came first, and there is not one more to hold.
+            if let Some(delivery) = held.came.delivery {
+                self.commands.extend(same.came.delivery.replace(delivery).map(Command::Acknowledge));
             }
             return;
         }
