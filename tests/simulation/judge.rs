@@ -113,10 +113,14 @@ fn judge_words(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
     }
     let failed_at = first_failure(run);
     let first_asked: BTreeSet<&String> = run.asked[0].models.iter().collect();
-    let ready_at: BTreeMap<String, Duration> =
-        run.pods.iter().filter_map(|pod| Some((Report::of_pod(&pod.name).1, pod.said_ready_at?))).collect();
+    // What a pod said says nothing of the one that was made in its place.
+    let ready_at = |model: &String| {
+        let of_model = run.pods.iter().filter(|pod| Report::of_pod(&pod.name).1 == *model);
+        let before = of_model.filter(|pod| models_ready.first().is_none_or(|at| pod.created_at <= *at));
+        before.max_by_key(|pod| pod.created_at).and_then(|pod| pod.said_ready_at)
+    };
     let all_ready_at =
-        first_asked.iter().map(|model| ready_at.get(*model).copied()).collect::<Option<Vec<_>>>().and_then(|times| times.into_iter().max());
+        first_asked.iter().map(|model| ready_at(model)).collect::<Option<Vec<_>>>().and_then(|times| times.into_iter().max());
     if let Some(at) = models_ready.first() {
         if all_ready_at.is_none_or(|ready| ready > *at) {
             wrong("ModelsReady before all said ready");
@@ -212,7 +216,8 @@ fn judge_deletions(report: &Report, wrongs: &mut Vec<String>) {
             continue;
         };
         let simulation = Report::of_pod(&pod.name).0;
-        let is_past_its_time = pod.delete_by.is_some_and(|at| at <= deletion.unix + 1e-6);
+        let is_past_its_time =
+            pod.delete_by.is_some_and(|at| at <= deletion.unix + 1e-6) && logs_were_kept(&simulation, pod, deletion.at, report);
         let is_replaced = report.asked.iter().any(|asked| {
             asked.simulation == simulation
                 && (pod.created_at..=deletion.at).contains(&asked.at)
@@ -227,5 +232,16 @@ fn judge_deletions(report: &Report, wrongs: &mut Vec<String>) {
         if !is_past_its_time && !is_replaced && !is_ended_before_it_began {
             wrongs.push(format!("{} was deleted at {:?} and nobody asked for it: {pod:?}", pod.name, deletion.at));
         }
+    }
+}
+
+/// From the end of the pod's run on, as its request said. The API server's date has whole seconds.
+fn logs_were_kept(simulation: &str, pod: &PodLife, until: Duration, report: &Report) -> bool {
+    let of_run =
+        |heard: &&Heard| heard.simulation == simulation && heard.word == Word::AllModelsHaveTerminated && heard.at >= pod.created_at;
+    let asked = report.asked.iter().rev().find(|asked| asked.simulation == simulation && asked.at <= pod.created_at);
+    match (report.heard.iter().find(of_run), asked) {
+        (Some(end), Some(asked)) => until + Duration::from_secs(1) >= end.at + Duration::from_secs_f64(asked.keep_logs_hours * 3600.0),
+        _ => false,
     }
 }

@@ -111,6 +111,7 @@ impl World {
             at: self.since,
             simulation: simulation.to_owned(),
             models: models.iter().map(|model| (*model).to_owned()).collect(),
+            keep_logs_hours,
         });
         self.publish(format!("/lifecycle/so/mso/{simulation}/DeployModels"), message.encode_to_vec());
     }

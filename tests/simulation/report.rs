@@ -28,6 +28,7 @@ pub struct Asked {
     pub at: Duration,
     pub simulation: String,
     pub models: Vec<String>,
+    pub keep_logs_hours: f64,
 }
 
 /// One pod object that there was.
