@@ -108,6 +108,7 @@ fn plain_loop(client: &Client) -> Duration {
                 simulator: simulator.clone(),
                 simulation: simulation.clone(),
                 model,
+                number,
                 deploy: DeployId::new("0123456789abcdef").expect(VALID),
                 models: MODELS,
                 keep_logs_hours: 0.0,

@@ -427,6 +427,7 @@ fn new_pod(model: &str) -> NewPod {
         simulator: SimulatorId::new("so").unwrap(),
         simulation: SimulationId::new("sim").unwrap(),
         model: ModelId::new(model).unwrap(),
+        number: 0,
         deploy: DeployId::new("0123456789abcdef").unwrap(),
         models: 1,
         keep_logs_hours: 0.01,

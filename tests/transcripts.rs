@@ -642,16 +642,13 @@ fn a_request_behind_one_that_could_not_be_recorded_does_not_begin_after_a_restar
 #[test]
 fn a_request_that_comes_again_while_its_old_piece_goes_is_recorded_anew() {
     let mut session = Session::begun();
-    for deploy in [1, 2] {
-        session.deploys(deploy, "sim", &["m1"], HOUR);
-        session.fails("create so-sim-m1", refused(422, "Pod \"so-sim-m1\" is invalid"));
-        session.fails("get so-sim-m1", refused(404, "not found"));
-        session.acknowledged();
-        session.acknowledged();
-    }
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.fails("create so-sim-m1", refused(422, "Pod \"so-sim-m1\" is invalid"));
+    session.fails("get so-sim-m1", refused(404, "not found"));
+    session.acknowledged();
     session.records.deletes_are_away = true;
-    session.deploys(3, "sim", &["m1"], HOUR);
-    session.deploys(2, "sim", &["m1", "m2"], HOUR);
+    session.acknowledged();
+    session.deploys(1, "sim", &["m1"], HOUR);
     session.records.deletes_are_away = false;
     session.passes(2.0);
     session.matches("a_request_again_while_its_old_piece_goes");
@@ -909,6 +906,21 @@ fn a_pod_that_appears_after_its_model_was_given_up_is_ended() {
     session.shows("running", &pod(1, "sim", "m1", "u1"));
     session.shows("without a node", &with(pod(1, "sim", "m2", "u2"), "/spec/nodeName", json!("")));
     session.matches("a_pod_that_appears_after_its_model_was_given_up");
+}
+
+#[test]
+fn a_pod_that_appears_after_the_end_of_its_simulation_and_a_restart_is_ended() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.shows("exit 3", &ended(pod(1, "sim", "m1", "u1"), 3, "Error"));
+    session.fails("create so-sim-m2", refused(422, "invalid"));
+    session.fails("get so-sim-m2", refused(404, "not found"));
+    session.acknowledged();
+    session.acknowledged();
+    session.acknowledged();
+    session.restarted(vec![pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2")]);
+    session.matches("a_pod_that_appears_after_the_end_and_a_restart");
 }
 
 #[test]

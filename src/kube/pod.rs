@@ -22,6 +22,9 @@ pub const DEPLOY_ANNOTATION: &str = "mso.dots/deploy";
 /// How many models that request has.
 pub const MODELS_ANNOTATION: &str = "mso.dots/models";
 
+/// Which of its simulation's models a pod runs, as the record numbers them.
+pub const NUMBER_ANNOTATION: &str = "mso.dots/number";
+
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Pod {
@@ -70,6 +73,8 @@ pub struct Labels {
 pub struct Annotations {
     #[serde(rename = "mso.dots/deploy")]
     pub deploy: Option<String>,
+    #[serde(rename = "mso.dots/number")]
+    pub number: Option<String>,
     #[serde(rename = "kubectl.kubernetes.io/default-container")]
     pub default_container: Option<String>,
 }
@@ -160,6 +165,8 @@ pub struct NewPod {
     pub simulator: SimulatorId,
     pub simulation: SimulationId,
     pub model: ModelId,
+    /// In its simulation, through the requests in order.
+    pub number: usize,
     pub deploy: DeployId,
     /// How many models the request has that this one came with.
     pub models: usize,

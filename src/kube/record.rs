@@ -215,8 +215,16 @@ pub struct Progress {
     /// Whose end the broker has.
     pub told: Bits,
     pub models_ready: ModelsReady,
-    /// When the announcement that all have ended was with the broker, in the API server's time.
-    pub over_at: Option<UnixTime>,
+    /// Once the broker has the announcement that all have ended.
+    pub over: Option<Over>,
+}
+
+/// In the API server's time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Over {
+    pub at: UnixTime,
+    /// When its pods go.
+    pub delete_by: UnixTime,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -255,6 +263,8 @@ struct ProgressText {
     models_ready: ModelsReady,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     over_at: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    delete_by: Option<f64>,
 }
 
 impl Progress {
@@ -272,7 +282,8 @@ impl Progress {
             exit_codes: failures.map(|(_, code)| *code).collect(),
             told: self.told.clone(),
             models_ready: self.models_ready,
-            over_at: self.over_at.map(|at| at.0),
+            over_at: self.over.map(|over| over.at.0),
+            delete_by: self.over.map(|over| over.delete_by.0),
         };
         serde_json::to_string(&text).expect("its keys are strings and its numbers finite")
     }
@@ -290,6 +301,11 @@ impl Progress {
             return Err(format!("exitCodes: there are {}, and {} have failed", text.exit_codes.len(), failed.len()));
         }
         ended.extend(failed.into_iter().zip(text.exit_codes));
+        let over = match (text.over_at, text.delete_by) {
+            (Some(at), Some(delete_by)) => Some(Over { at: UnixTime(at), delete_by: UnixTime(delete_by) }),
+            (Some(_), None) => return Err("deleteBy: missing beside overAt".to_owned()),
+            (None, _) => None,
+        };
         Ok(Self {
             deploys: ids(&text.deploys)?,
             earlier_deploys: ids(&text.earlier_deploys)?,
@@ -299,8 +315,13 @@ impl Progress {
             ended,
             told: text.told,
             models_ready: text.models_ready,
-            over_at: text.over_at.map(UnixTime),
+            over,
         })
+    }
+
+    /// Of this run or one before it.
+    pub fn names(&self, deploy: &DeployId) -> bool {
+        self.deploys.contains(deploy) || self.earlier_deploys.contains(deploy)
     }
 }
 
@@ -538,11 +559,11 @@ mod tests {
             ended: BTreeMap::from([(0, 0), (1, 3), (5, -1)]),
             told: [0].into_iter().collect(),
             models_ready: ModelsReady::Sent,
-            over_at: Some(UnixTime(1.5)),
+            over: Some(Over { at: UnixTime(1.5), delete_by: UnixTime(3601.5) }),
         };
         let text = concat!(
             r#"{"deploys":["00000000000000ab"],"earlierDeploys":["00000000000000cd"],"replaced":["u-1"],"created":"c4","ready":"4","ended":"c4","#,
-            r#""failed":"44","exitCodes":[3,-1],"told":"8","modelsReady":"sent","overAt":1.5}"#
+            r#""failed":"44","exitCodes":[3,-1],"told":"8","modelsReady":"sent","overAt":1.5,"deleteBy":3601.5}"#
         );
         assert_eq!(progress.to_text(), text);
         assert_eq!(Progress::read(text), Ok(progress));
@@ -555,6 +576,7 @@ mod tests {
             (r#"{"deploys":["x y"]}"#, "x y"),
             (r#"{"deploys":[],"ready":"g"}"#, "no hexadecimal digit"),
             (r#"{"deploys":[],"ended":"8","failed":"8"}"#, "exitCodes: there are 0, and 1 have failed"),
+            (r#"{"deploys":[],"overAt":1.5}"#, "deleteBy: missing beside overAt"),
         ] {
             let error = Progress::read(text).unwrap_err();
             assert!(error.contains(problem), "{text:?}: {error}");

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use super::pod::{DEPLOY_ANNOTATION, MODELS_ANNOTATION, NewPod, SIMULATOR_LABEL};
+use super::pod::{DEPLOY_ANNOTATION, MODELS_ANNOTATION, NUMBER_ANNOTATION, NewPod, SIMULATOR_LABEL};
 use crate::config::PodSettings;
 use crate::ids::{PodName, SimulatorName, Uid};
 use crate::kube::record;
@@ -167,7 +167,11 @@ fn manifest(pod: &NewPod, settings: &PodSettings) -> Value {
                 "model_id": pod.model.as_str(),
                 "keep_logs_hours": python_float(pod.keep_logs_hours),
             },
-            "annotations": {DEPLOY_ANNOTATION: pod.deploy.as_str(), MODELS_ANNOTATION: pod.models.to_string()},
+            "annotations": {
+                DEPLOY_ANNOTATION: pod.deploy.as_str(),
+                MODELS_ANNOTATION: pod.models.to_string(),
+                NUMBER_ANNOTATION: pod.number.to_string(),
+            },
         },
         "spec": spec,
     })
@@ -281,6 +285,7 @@ mod tests {
             simulator: SimulatorId::new("SO").unwrap(),
             simulation: SimulationId::new("Sim-1").unwrap(),
             model: ModelId::new("M1").unwrap(),
+            number: 1,
             deploy: DeployId::new("0123456789abcdef").unwrap(),
             models: 3,
             keep_logs_hours: 24.0,
@@ -322,7 +327,8 @@ application/json
   "metadata": {
     "annotations": {
       "mso.dots/deploy": "0123456789abcdef",
-      "mso.dots/models": "3"
+      "mso.dots/models": "3",
+      "mso.dots/number": "1"
     },
     "labels": {
       "keep_logs_hours": "24.0",

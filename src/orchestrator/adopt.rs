@@ -12,13 +12,12 @@ use super::event::Body;
 use super::held::{Arrival, Held};
 use super::kept::{Kept, doom_pieces};
 use super::pod_state::Verdict;
-use super::retention::Ended;
 use super::simulation::{Announced, Creation, Simulation};
 use super::{Orchestrator, SUBSCRIBERS_RETURN};
 use crate::clock::Now;
 use crate::ids::{DeployId, ModelId, RecordName, SimulationId, TopicSegment};
 use crate::kube::pod::NewPod;
-use crate::kube::record::{Content, Progress, Record, read_request};
+use crate::kube::record::{Content, Over, Progress, Record, read_request};
 use crate::secret::Secret;
 
 /// A broker delivers again right after the connection; a slow one has a minute, and nobody waits for longer.
@@ -64,11 +63,12 @@ impl Orchestrator {
             }
         };
         self.take_cut_off_requests(&id, &progress, &pieces, now);
+        if let Some(over) = progress.over {
+            return self.adopt_end(&id, progress, over, now);
+        }
         let named = progress.deploys.iter().map(|deploy| read_request(&id, deploy, pieces.get(deploy).map_or(&[], Vec::as_slice)));
         let requests = match named.collect::<Result<Vec<_>, _>>() {
             Ok(requests) => requests,
-            // Its record was going: pieces go first.
-            Err(_) if progress.over_at.is_some() => return self.forget_run(&id, now),
             Err(problem) => {
                 self.say(
                     Level::Error,
@@ -92,26 +92,26 @@ impl Orchestrator {
         if let Some(kept) = self.records.get_mut(&id) {
             kept.named = progress.deploys.len();
         }
-        match progress.over_at {
-            Some(over_at) => {
-                let Some(simulation) = self.simulations.remove(&id) else { return };
-                let delete_by = over_at.plus_seconds(simulation.keep_logs_hours * 3600.0);
-                let ended = Ended::of(&simulation, None, delete_by);
-                self.remember_end(&id, ended, progress, now);
-            }
-            None => self.say_adopted(&id),
-        }
+        self.say_adopted(&id);
         self.touched.insert(id);
+    }
+
+    /// All that is still wanted of it stands in its progress.
+    fn adopt_end(&mut self, id: &SimulationId, progress: Progress, over: Over, now: Now) {
+        if let Some(kept) = self.records.get_mut(id) {
+            doom_pieces(&mut kept.objects, |deploy| progress.names(deploy));
+            self.touched_records.insert(id.clone());
+        }
+        self.remember_end_of_earlier_process(id, progress, over.delete_by, now);
     }
 
     /// All their pieces are there, and no progress names them: they are begun as if they came now.
     fn take_cut_off_requests(&mut self, id: &SimulationId, progress: &Progress, pieces: &Pieces, now: Now) {
-        let is_named = |deploy: &DeployId| progress.deploys.contains(deploy) || progress.earlier_deploys.contains(deploy);
-        let cut_off = || pieces.iter().filter(|(deploy, _)| !is_named(deploy));
+        let cut_off = || pieces.iter().filter(|(deploy, _)| !progress.names(deploy));
         if self.was_told_blindly(id) && cut_off().next().is_some() {
             self.say(Level::Warn, format!("A request for simulation {id} was cut off, and told as failed since: it is not begun."));
             if let Some(kept) = self.records.get_mut(id) {
-                doom_pieces(&mut kept.objects, |deploy| !is_named(deploy));
+                doom_pieces(&mut kept.objects, |deploy| !progress.names(deploy));
                 self.touched_records.insert(id.clone());
             }
             return;
@@ -143,7 +143,7 @@ impl Orchestrator {
         let ids: Vec<ModelId> = simulation.models.keys().cloned().collect();
         for model_id in ids {
             let Some(model) = simulation.models.get_mut(&model_id) else { continue };
-            let number = model.number;
+            let number = model.pod.number;
             if progress.created.contains(number) {
                 model.creation = Creation::Lost;
             }
@@ -193,9 +193,7 @@ impl Orchestrator {
 
     /// Nothing is known of its models. Its record goes like that of a run which is over.
     fn forget_run(&mut self, id: &SimulationId, now: Now) {
-        self.runs += 1;
-        let ended = Ended::of(&Simulation::new(self.runs, 0.0), None, self.server_time(now));
-        self.remember_end(id, ended, Progress::default(), now);
+        self.remember_end_of_earlier_process(id, Progress::default(), self.server_time(now), now);
     }
 
     /// Whoever sent it at QoS 1 sends it again.

@@ -83,7 +83,7 @@ impl Orchestrator {
         }
         let is_due = |model: &&Model| model.creation == Creation::WaitsForRecord && recorded.contains(&model.pod.deploy);
         let mut due: Vec<(usize, ModelId)> =
-            simulation.models.values().filter(is_due).map(|model| (model.number, model.pod.model.clone())).collect();
+            simulation.models.values().filter(is_due).map(|model| (model.pod.number, model.pod.model.clone())).collect();
         due.sort();
         if let Some(simulation) = self.simulations.get_mut(id) {
             simulation.unrecorded.retain(|deploy| !recorded.contains(deploy));
@@ -144,20 +144,20 @@ impl Orchestrator {
                 simulator: simulator.clone(),
                 simulation: id.clone(),
                 model: configuration.model,
+                number: simulation.models.len(),
                 deploy: deploy.clone(),
                 models,
                 keep_logs_hours: simulation.keep_logs_hours,
                 image: configuration.image,
                 variables: configuration.variables,
             };
-            let number = simulation.models.len();
             match simulation.models.entry(pod.model.clone()) {
                 Entry::Occupied(model) if model.get().has_configuration_of(&pod) => unchanged += 1,
                 Entry::Occupied(model) => changed.push(model.key().clone()),
                 Entry::Vacant(place) => {
                     added.push(pod.model.clone());
                     simulation.bytes += bytes;
-                    place.insert(Model::new(Arc::new(pod), number, now.instant));
+                    place.insert(Model::new(Arc::new(pod), now.instant));
                 }
             }
         }

@@ -227,6 +227,10 @@ impl Orchestrator {
             kept.written = write.revision;
             kept.named = write.named;
         }
+        if kept.is_written() && kept.over.as_ref().is_some_and(|progress| progress.over.is_some()) {
+            // Of what is over nobody wants to know what was asked for, and it may be 6 MB.
+            doom_pieces(&mut kept.objects, |_| true);
+        }
         self.handle_held_requests = true;
         self.doom_old_pieces(id);
         if self.ended.contains_key(id) {

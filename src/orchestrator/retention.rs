@@ -8,7 +8,7 @@ use log::Level;
 use super::announce::Told;
 use super::deadline::Deadline;
 use super::event::{Answer, Body, PodCall, Question};
-use super::pod_state::{self, Observation};
+use super::pod_state::{self, NO_EXIT_CODE, Observation};
 use super::refusal::{Remedy, refusal};
 use super::simulation::{Creation, Model, Run, Simulation};
 use super::{DOUBT, Orchestrator, Tell};
@@ -16,7 +16,7 @@ use crate::clock::{Now, UnixTime};
 use crate::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorName, Uid};
 use crate::kube::error::Error;
 use crate::kube::pod::Pod;
-use crate::kube::record::Progress;
+use crate::kube::record::{Over, Progress};
 
 /// A request that comes again so soon after the end of its simulation may be a redelivery.
 const END_REMEMBERED: Duration = Duration::from_secs(10 * 60);
@@ -39,6 +39,8 @@ pub(super) struct KnownPod {
     pub model: ModelId,
     /// Absent or unreadable where somebody changed it.
     pub deploy: Option<DeployId>,
+    /// The same.
+    number: Option<usize>,
     /// The model's container.
     pub container: String,
     /// The model's container runs no more.
@@ -79,8 +81,8 @@ pub(super) struct Ended {
     pub run: Run,
     pub deploys: Vec<DeployId>,
     earlier_deploys: BTreeSet<DeployId>,
-    /// Models whose create was given up. It may work after all.
-    given_up: BTreeSet<ModelId>,
+    /// Numbers of models that were given up: their create may work after all, or their pod still run.
+    given_up: BTreeSet<usize>,
     /// The broker has acknowledged the announcement of the end.
     pub told: bool,
     /// When the end was announced; before this process began, where there is none.
@@ -100,7 +102,7 @@ impl Orchestrator {
         let Some(simulation) = self.simulations.remove(&id) else { return };
         // From the announcement on, not from the container's end: a kubelet may be late to tell, and its clock wrong.
         let delete_by = self.server_time(now).plus_seconds(simulation.keep_logs_hours * 3600.0);
-        let ended = Ended::of(&simulation, Some(told_at.unwrap_or(now.instant)), delete_by);
+        let ended = Ended::of(&simulation, told_at.unwrap_or(now.instant), delete_by);
         self.remember_end(&id, ended, self.recordable(&id, &simulation), now);
         if told_at.is_some() {
             self.on_end_told(&id, now);
@@ -109,12 +111,11 @@ impl Orchestrator {
 
     /// The broker has it that this simulation is over.
     pub(super) fn on_end_told(&mut self, id: &SimulationId, now: Now) {
-        let over_at = self.server_time(now);
-        if let Some(ended) = self.ended.get_mut(id) {
-            ended.told = true;
-        }
+        let at = self.server_time(now);
+        let Some(ended) = self.ended.get_mut(id) else { return };
+        ended.told = true;
         if let Some(progress) = self.records.get_mut(id).and_then(|kept| kept.over.as_mut()) {
-            progress.over_at = Some(over_at);
+            progress.over = Some(Over { at, delete_by: ended.delete_by });
         }
         self.fact_waited_for(id);
         self.touch_pods_of(id);
@@ -122,13 +123,19 @@ impl Orchestrator {
     }
 
     pub(super) fn remember_end(&mut self, id: &SimulationId, ended: Ended, progress: Progress, now: Now) {
-        let age = progress.over_at.and_then(|at| Duration::try_from_secs_f64(self.server_time(now).seconds_since(at)).ok());
+        let age = progress.over.and_then(|over| Duration::try_from_secs_f64(self.server_time(now).seconds_since(over.at)).ok());
         let rest = END_REMEMBERED.saturating_sub(age.unwrap_or_default()).max(END_REMEMBERED_AT_START);
         if let Some(kept) = self.records.get_mut(id) {
             kept.over = Some(progress);
         }
         self.deadlines.set(now.instant + rest, Deadline::EndIsForgotten(id.clone()));
         self.ended.insert(id.clone(), ended);
+    }
+
+    /// What its progress says is all that is known of it.
+    pub(super) fn remember_end_of_earlier_process(&mut self, id: &SimulationId, progress: Progress, delete_by: UnixTime, now: Now) {
+        self.runs += 1;
+        self.remember_end(id, Ended::of_earlier_process(self.runs, &progress, delete_by), progress, now);
     }
 
     pub(super) fn forget_end(&mut self, id: &SimulationId, now: Now) {
@@ -426,8 +433,8 @@ impl Orchestrator {
     /// Its model was given up before it appeared: its create worked after all.
     fn is_of_model_given_up(&self, known: &KnownPod) -> bool {
         let of_running = self.model_with_pod(known).is_some_and(Model::was_given_up);
-        let of_ended = self.ended_run_of(known).is_some_and(|ended| ended.given_up.contains(&known.model));
-        !known.ended && (of_running || of_ended)
+        let of_ended = || self.ended_run_of(known).zip(known.number).is_some_and(|(ended, number)| ended.given_up.contains(&number));
+        !known.ended && (of_running || of_ended())
     }
 
     /// The run that asked for it, where its end was announced.
@@ -465,16 +472,29 @@ impl Orchestrator {
 }
 
 impl Ended {
-    /// Without a time it ended before this process began, and the broker knows.
-    pub(super) fn of(simulation: &Simulation, at: Option<Instant>, delete_by: UnixTime) -> Self {
-        let given_up = simulation.models.iter().filter(|(_, model)| model.was_given_up()).map(|(id, _)| id.clone()).collect();
+    fn of(simulation: &Simulation, at: Instant, delete_by: UnixTime) -> Self {
+        let given_up = simulation.models.values().filter(|model| model.was_given_up()).map(|model| model.pod.number);
         Self {
             run: simulation.run,
             deploys: simulation.deploys.clone(),
             earlier_deploys: simulation.earlier_deploys.clone(),
-            given_up,
-            told: at.is_none(),
-            at,
+            given_up: given_up.collect(),
+            told: false,
+            at: Some(at),
+            delete_by,
+        }
+    }
+
+    /// The broker knows.
+    fn of_earlier_process(run: Run, progress: &Progress, delete_by: UnixTime) -> Self {
+        let without_code = progress.ended.iter().filter(|(_, code)| **code == NO_EXIT_CODE);
+        Self {
+            run,
+            deploys: progress.deploys.clone(),
+            earlier_deploys: progress.earlier_deploys.iter().cloned().collect(),
+            given_up: without_code.map(|(number, _)| *number).collect(),
+            told: true,
+            at: None,
             delete_by,
         }
     }
@@ -491,6 +511,7 @@ impl KnownPod {
             simulation: SimulationId::new(metadata.labels.simulation_id.as_deref()?).ok()?,
             model: ModelId::new(metadata.labels.model_id.as_deref()?).ok()?,
             deploy: metadata.annotations.deploy.as_deref().and_then(|deploy| DeployId::new(deploy).ok()),
+            number: metadata.annotations.number.as_deref().and_then(|number| number.parse().ok()),
             container: String::new(),
             ended: false,
             runs_since: None,

@@ -43,8 +43,6 @@ pub(super) struct Simulation {
 
 pub(super) struct Model {
     pub pod: Arc<NewPod>,
-    /// In its simulation, through the requests in order.
-    pub number: usize,
     /// When it was asked for: what stands in the way of its create has its time from then.
     pub asked_at: Instant,
     pub creation: Creation,
@@ -185,8 +183,8 @@ impl Simulation {
 
     /// What its record is to say.
     pub(super) fn progress(&self) -> Progress {
-        let numbers = |is: &dyn Fn(&Model) -> bool| self.models.values().filter(|model| is(model)).map(|model| model.number).collect();
-        let codes = self.models.values().filter_map(|model| Some((model.number, model.verdict.as_ref()?.exit_code)));
+        let numbers = |is: &dyn Fn(&Model) -> bool| self.models.values().filter(|model| is(model)).map(|model| model.pod.number).collect();
+        let codes = self.models.values().filter_map(|model| Some((model.pod.number, model.verdict.as_ref()?.exit_code)));
         Progress {
             deploys: self.deploys.clone(),
             earlier_deploys: self.earlier_deploys.iter().cloned().collect(),
@@ -196,16 +194,15 @@ impl Simulation {
             ended: codes.collect(),
             told: numbers(&|model| model.told),
             models_ready: self.models_ready.recorded(),
-            over_at: None,
+            over: None,
         }
     }
 }
 
 impl Model {
-    pub(super) fn new(pod: Arc<NewPod>, number: usize, asked_at: Instant) -> Self {
+    pub(super) fn new(pod: Arc<NewPod>, asked_at: Instant) -> Self {
         Self {
             pod,
-            number,
             asked_at,
             creation: Creation::WaitsForRecord,
             lists_before: 0,

@@ -59,14 +59,15 @@ pub fn refused(code: u16, message: &str) -> Error {
     Error::Refused(Box::new(Status { code, message: message.to_owned(), details: Details::default(), ..Status::default() }))
 }
 
-/// A pod of ours as the API server shows it, running on a node.
+/// A pod of ours as the API server shows it, running on a node. Models are named from `m1` on, in their requests' order.
 pub fn pod(deploy: u8, simulation: &str, model: &str, uid: &str) -> Value {
     let name = format!("so-{simulation}-{model}");
+    let number = model.trim_start_matches(char::is_alphabetic).parse::<usize>().map_or(0, |number| number - 1);
     json!({
         "metadata": {
             "name": name, "uid": uid,
             "labels": {"mso.dots/simulator": "so", "simulator_id": "so", "simulation_id": simulation, "model_id": model},
-            "annotations": {"mso.dots/deploy": format!("{deploy:016x}")},
+            "annotations": {"mso.dots/deploy": format!("{deploy:016x}"), "mso.dots/number": number.to_string()},
         },
         "spec": {"nodeName": "node", "containers": [{"name": name, "image": "model:1"}]},
         "status": {"phase": "Running", "containerStatuses": [{"name": name, "state": {"running": {}}}]},
@@ -162,6 +163,6 @@ fn progress_in_words(text: &str) -> String {
     add("ended", format!("{:?}", progress.ended));
     add("told", format!("{:?}", progress.told));
     add("ModelsReady", format!("{:?}", progress.models_ready));
-    add("over", progress.over_at.map_or("None".to_owned(), |at| format!("{:.0} s after the start", at.0 - START)));
+    add("over", progress.over.map_or("None".to_owned(), |over| format!("{:.0} s after the start", over.at.0 - START)));
     words
 }
