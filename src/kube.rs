@@ -31,7 +31,7 @@ use crate::secret::Secret;
 use crate::supervise::{Beat, lock};
 use error::Error;
 use pod::{Pod, SIMULATOR_LABEL};
-use record::{ConfigMap, FOUND_BYTES_MAX, FOUND_MAX, Found, Record, SIMULATION_LABEL};
+use record::{ConfigMap, FOUND_BYTES_MAX, FOUND_MAX, Found, SIMULATION_LABEL};
 use request::Request;
 pub use watch::{Page, PodList, Watch, WatchEvent};
 
@@ -148,7 +148,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn list_records(&self, beat: &Beat) -> Result<Vec<Record>, Error> {
+    pub fn list_records(&self, beat: &Beat) -> Result<Found, Error> {
         let mut found = Found::default();
         let mut next = String::new();
         loop {
@@ -157,21 +157,18 @@ impl Client {
             let (page, _) = self.page::<ConfigMap>(&request)?;
             for config_map in page.items {
                 let name = config_map.name().to_owned();
-                let added = match config_map.into_record(&self.pods.simulator) {
+                match config_map.into_record(&self.pods.simulator) {
                     Ok(record) => found.add(record),
-                    Err(problem) => {
-                        log::warn!("The ConfigMap {name} has our mark, and is left alone: {problem}.");
-                        Ok(())
-                    }
-                };
-                if let Err(first) = added {
-                    self.say_left_out(&first);
-                    return Ok(found.records);
+                    Err(problem) => log::warn!("The ConfigMap {name} has our mark, and is left alone: {problem}."),
+                }
+                if let Some(first) = &found.left_out_from {
+                    self.say_left_out(first);
+                    return Ok(found);
                 }
             }
             next = page.metadata.r#continue;
             if next.is_empty() {
-                return Ok(found.records);
+                return Ok(found);
             }
         }
     }
@@ -179,7 +176,7 @@ impl Client {
     fn say_left_out(&self, first: &RecordName) {
         log::error!(
             "There are more than {FOUND_MAX} ConfigMaps with our mark, or more than {FOUND_BYTES_MAX} bytes in them: those from {first} on, in \
-             the order of their names, are left alone, and their simulations are not known. Delete those of simulations that are over, and \
+             the order of their names, are left alone, and their simulations are not known and not begun anew. Delete those of simulations that are over, and \
              start this service again: kubectl -n {} get configmaps -l {SIMULATOR_LABEL}={} -L {SIMULATION_LABEL}",
             self.namespace,
             self.pods.simulator

@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use crate::clock::{Now, UnixTime};
-use crate::ids::{ModelId, PodName, SimulationId, SimulatorName, TopicSegment, Uid};
+use crate::ids::{ModelId, PodName, RecordName, SimulationId, SimulatorName, TopicSegment, Uid};
 use crate::kube::error::Error;
 use crate::kube::pod::NewPod;
 use crate::kube::record::Record;
@@ -84,6 +84,8 @@ pub struct Orchestrator {
     keeps_records: bool,
     /// Until the first list of pods: what an earlier process left.
     found_records: Vec<Record>,
+    /// See [`PodsEvent::Records`].
+    records_left_out_from: Option<RecordName>,
     records: BTreeMap<SimulationId, Kept>,
     /// What came at QoS 1, and is acknowledged when the record of this simulation holds all that is known by now.
     deliveries: Vec<(SimulationId, Option<Revision>, Delivery)>,
@@ -163,6 +165,7 @@ impl Orchestrator {
             told_blindly: BTreeMap::new(),
             keeps_records: true,
             found_records: Vec::new(),
+            records_left_out_from: None,
             records: BTreeMap::new(),
             deliveries: Vec::new(),
             touched_records: BTreeSet::new(),
@@ -287,7 +290,10 @@ impl Orchestrator {
     fn on_pods(&mut self, event: PodsEvent, now: Now) {
         self.api.watch_heard_at = if let PodsEvent::Failed(_) = event { None } else { Some(now.instant) };
         match event {
-            PodsEvent::Records(records) => self.found_records = records,
+            PodsEvent::Records { records, left_out_from } => {
+                self.found_records = records;
+                self.records_left_out_from = left_out_from;
+            }
             PodsEvent::RecordsForbidden(error) => self.keep_no_records(&error),
             PodsEvent::Listed(pods) => {
                 self.watch_answers(now);

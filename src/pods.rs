@@ -11,6 +11,7 @@ use crossbeam_channel::Sender;
 
 use crate::clock;
 use crate::kube::error::Error;
+use crate::kube::record::Found;
 use crate::kube::{Client, WATCH_IDLE_TIME, WatchEvent};
 use crate::orchestrator::event::{Event, PodsEvent};
 use crate::supervise::Beat;
@@ -84,7 +85,7 @@ fn read_records(client: &Client, send: Send<'_>, beat: &Beat) -> Result<(), Clos
     let mut forbidden_at = None;
     loop {
         let error = match client.list_records(beat) {
-            Ok(records) => return send(PodsEvent::Records(records)),
+            Ok(Found { records, left_out_from, .. }) => return send(PodsEvent::Records { records, left_out_from }),
             Err(error) => error,
         };
         log::debug!("records: {error}");

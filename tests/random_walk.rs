@@ -367,7 +367,7 @@ impl World {
         if self.random.u8(0..4) == 0 {
             self.api_is_away();
         }
-        self.handle(Event::Pods(PodsEvent::Records(self.records.all())));
+        self.handle(Event::Pods(PodsEvent::Records { records: self.records.all(), left_out_from: None }));
         self.take_list();
         self.list_arrives();
     }

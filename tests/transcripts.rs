@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mso::clock::{UnixTime, now};
-use mso::ids::{SimulationId, SimulatorName, TopicSegment};
+use mso::ids::{RecordName, SimulationId, SimulatorName, TopicSegment};
 use mso::kube::error::Error;
 use mso::orchestrator::Orchestrator;
 use mso::orchestrator::event::{
@@ -116,7 +116,7 @@ impl Session {
 
     /// What the process before left.
     fn finds(&mut self, pods: Vec<Value>) {
-        self.handle("the records", Event::Pods(PodsEvent::Records(self.records.all())));
+        self.handle("the records", Event::Pods(PodsEvent::Records { records: self.records.all(), left_out_from: None }));
         self.listed(pods);
     }
 
@@ -921,6 +921,22 @@ fn a_pod_that_appears_after_the_end_of_its_simulation_and_a_restart_is_ended() {
     session.acknowledged();
     session.restarted(vec![pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2")]);
     session.matches("a_pod_that_appears_after_the_end_and_a_restart");
+}
+
+#[test]
+fn a_simulation_whose_record_may_be_among_those_that_were_left_out_is_refused_openly() {
+    let mut session = Session::begun();
+    session.killed();
+    let simulator = SimulatorName::new("so").unwrap();
+    let (one, other) = ("sim-2", "sim");
+    let name = |id| RecordName::of_progress(&simulator, &SimulationId::new(id).unwrap());
+    assert!(name(other) < name(one));
+    let left_out_from = Some(name(one));
+    session.handle("the records, as many as are read", Event::Pods(PodsEvent::Records { records: vec![], left_out_from }));
+    session.listed(vec![]);
+    session.deploys(1, one, &["m1"], HOUR);
+    session.deploys(2, other, &["m1"], HOUR);
+    session.matches("records_that_were_left_out");
 }
 
 #[test]

@@ -176,26 +176,26 @@ impl ConfigMap {
 
 /// What is taken of the records at start.
 #[derive(Default)]
-pub(super) struct Found {
-    pub(super) records: Vec<Record>,
+pub struct Found {
+    pub records: Vec<Record>,
+    /// From this name on they are left out: there are too many.
+    pub left_out_from: Option<RecordName>,
     bytes: usize,
 }
 
 impl Found {
-    /// # Errors
-    /// It is one too many, and its simulation is left out as a whole: this is its name. The API lists by name, and names of one simulation
-    /// begin with the same.
-    pub(super) fn add(&mut self, record: Record) -> Result<(), RecordName> {
+    /// In the order of their names, as the API lists them. Where there is one too many its simulation is left out as a whole.
+    pub(super) fn add(&mut self, record: Record) {
         self.bytes += match &record.content {
             Content::Piece { text, .. } => text.reveal().len(),
             Content::Progress { text } => text.len(),
         };
         if self.records.len() == FOUND_MAX || self.bytes > FOUND_BYTES_MAX {
             self.records.retain(|other| other.simulation != record.simulation);
-            return Err(record.name);
+            self.left_out_from = Some(record.name);
+        } else {
+            self.records.push(record);
         }
-        self.records.push(record);
-        Ok(())
     }
 }
 
@@ -491,11 +491,13 @@ mod tests {
         let cases = [("too many", FOUND_MAX - 2, 0), ("too large", 7, FOUND_BYTES_MAX / 9)];
         for (phrase, before, bytes) in cases {
             let mut records = Found::default();
-            (0..before).for_each(|number| records.add(found(&format!("s-{number}"), "x".repeat(bytes))).unwrap());
-            records.add(found("last", "x".repeat(bytes))).unwrap();
-            records.add(found("last", "x".repeat(bytes))).unwrap();
+            (0..before).for_each(|number| records.add(found(&format!("s-{number}"), "x".repeat(bytes))));
+            records.add(found("last", "x".repeat(bytes)));
+            records.add(found("last", "x".repeat(bytes)));
+            assert_eq!(records.left_out_from, None, "{phrase}");
             let one_too_many = found("last", "x".repeat(bytes + 9));
-            assert_eq!(records.add(one_too_many.clone()), Err(one_too_many.name), "{phrase}");
+            records.add(one_too_many.clone());
+            assert_eq!(records.left_out_from, Some(one_too_many.name), "{phrase}");
             assert_eq!(records.records.len(), before, "{phrase}");
             assert!(records.records.iter().all(|record| record.simulation.as_str() != "last"), "{phrase}");
         }

@@ -14,7 +14,7 @@ use super::refusal::{Refusal, Remedy, refusal};
 use super::simulation::{Creation, Model, Simulation};
 use super::{Orchestrator, Tell};
 use crate::clock::Now;
-use crate::ids::{DeployId, ModelId, PodName, Shown, SimulationId, TopicSegment};
+use crate::ids::{DeployId, ModelId, PodName, RecordName, Shown, SimulationId, TopicSegment};
 use crate::kube::error::Error;
 use crate::kube::pod::{NewPod, Pod};
 
@@ -46,7 +46,7 @@ impl Orchestrator {
                 format!("DeployModels for simulation {id}, which has ended, came again after a reconnect: not run again."),
             );
         }
-        if let Some(problem) = self.size_problem(&request) {
+        if let Some(problem) = self.size_problem(&request).or_else(|| self.left_out_problem(&id)) {
             let models = request.models.iter().map(|configuration| TopicSegment::from(&configuration.model)).collect();
             return self.refuse(&TopicSegment::from(&id), &BadRequest { problem, models }, now);
         }
@@ -103,6 +103,19 @@ impl Orchestrator {
             (bytes > MAX_BYTES)
                 .then(|| format!("modelConfigurations: with those that run it would be {bytes} bytes, and {MAX_BYTES} is the most"))
         }
+    }
+
+    /// Whether it runs is not known, nor when it ended.
+    fn left_out_problem(&self, id: &SimulationId) -> Option<String> {
+        let from = self.records_left_out_from.as_ref().filter(|_| !self.simulations.contains_key(id))?;
+        let name = RecordName::of_progress(&self.simulator, id);
+        // The first one may be a piece.
+        let is_left_out = *from <= name || from.as_str().starts_with(name.as_str());
+        is_left_out.then(|| {
+            format!(
+                "simulation: ConfigMaps from {from} on were too many to be read at start, and {name} may be one: delete old ones, restart"
+            )
+        })
     }
 
     /// Nobody may wait for models that will never be.

@@ -61,8 +61,12 @@ pub struct Delivery {
 
 #[derive(Clone, Debug)]
 pub enum PodsEvent {
-    /// All records of ours, before the first list of pods.
-    Records(Vec<Record>),
+    /// Records of ours, before the first list of pods.
+    Records {
+        records: Vec<Record>,
+        /// Those with this name or a later one are too many, and not read.
+        left_out_from: Option<RecordName>,
+    },
     /// We may not read ConfigMaps: what there is to know stands on the pods.
     RecordsForbidden(Error),
     /// Every pod of ours at one moment. What the watch showed before is older, what it shows next is newer.

@@ -195,7 +195,7 @@ impl World {
         if next.is_empty() {
             let found = std::mem::take(found);
             process.pods = Pods::List { is_first: true };
-            self.tell(Event::Pods(PodsEvent::Records(found)));
+            self.tell(Event::Pods(PodsEvent::Records { records: found, left_out_from: None }));
         }
         self.service_follows_pods();
     }
