@@ -877,6 +877,21 @@ fn what_was_told_as_failed_while_the_api_was_away_does_not_run_when_its_record_t
 }
 
 #[test]
+fn what_was_told_as_failed_while_the_api_was_away_counts_as_told_when_the_broker_has_it() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&m1);
+    session.passes(2.0);
+    session.killed();
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.is_away();
+    session.finds(vec![m1]);
+    session.acknowledged();
+    session.matches("what_was_told_before_the_list_is_acknowledged_after_it");
+}
+
+#[test]
 fn a_request_that_was_cut_off_and_is_told_as_failed_while_the_api_is_away_is_not_begun() {
     let mut session = Session::begun();
     session.core.handle(deploy_event(request(1, "sim", &["m1"], HOUR)), now_at(session.start, session.since));

@@ -21,6 +21,9 @@ pub(super) enum Told {
 
 impl Orchestrator {
     pub(super) fn on_published(&mut self, id: MessageId, now: Now) {
+        if self.on_blind_published(id) {
+            return;
+        }
         let Some((id, run, told)) = self.unacknowledged.remove(&id) else { return };
         if let Some(simulation) = self.simulations.get_mut(&id).filter(|simulation| simulation.run == run) {
             simulation.unacknowledged -= 1;

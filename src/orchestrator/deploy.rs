@@ -1,11 +1,13 @@
 //! Requests, and the creates that they ask for: what is new is created, what is there is left, what is refused is told.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::Level;
 
+use super::announce::Told;
 use super::deadline::Deadline;
 use super::event::{Answer, BadRequest, Body, DeployRequest, PodCall, Question};
 use super::held::Arrival;
@@ -126,13 +128,15 @@ impl Orchestrator {
             return self.say(Level::Error, text);
         }
         self.say(Level::Error, format!("DeployModels for simulation {shown} is refused, and all its models fail: {}", bad.problem));
+        let mut told = BTreeMap::new();
         for model in &bad.models {
             let body = Body::ModelHasTerminated { model: model.clone(), success: false, exit_code: NO_EXIT_CODE };
-            self.publish(simulation.clone(), body);
+            let message = self.publish(simulation.clone(), body);
+            told.extend(ModelId::new(model.as_str()).ok().map(|model| (message, Told::End(model))));
         }
-        self.publish(simulation.clone(), Body::AllModelsHaveTerminated);
+        told.insert(self.publish(simulation.clone(), Body::AllModelsHaveTerminated), Told::EndOfAll);
         if self.api.lists == 0 {
-            self.remember_told_blindly(simulation, bad, now);
+            self.remember_told_blindly(simulation, bad, told, now);
         }
     }
 

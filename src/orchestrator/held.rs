@@ -1,12 +1,13 @@
 //! Requests that wait: what one means depends on what runs, which is not known at the beginning, and not while a run's end is recorded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use log::Level;
 
+use super::announce::Told;
 use super::deploy::{MAX_BYTES, MAX_MODELS};
-use super::event::{BadRequest, Command, Delivery, DeployRequest};
+use super::event::{BadRequest, Command, Delivery, DeployRequest, MessageId};
 use super::kept::Kept;
 use super::pod_state::Verdict;
 use super::refusal::Refusal;
@@ -37,6 +38,8 @@ pub(super) struct ToldBlindly {
     at: Instant,
     problem: String,
     models: BTreeSet<TopicSegment>,
+    /// What the broker has not acknowledged yet.
+    unacknowledged: BTreeMap<MessageId, Told>,
 }
 
 impl Orchestrator {
@@ -126,7 +129,13 @@ impl Orchestrator {
     }
 
     /// For the first list to judge. Those that are too many to be remembered run where a record of them turns up.
-    pub(super) fn remember_told_blindly(&mut self, simulation: &TopicSegment, bad: &BadRequest, now: Now) {
+    pub(super) fn remember_told_blindly(
+        &mut self,
+        simulation: &TopicSegment,
+        bad: &BadRequest,
+        unacknowledged: BTreeMap<MessageId, Told>,
+        now: Now,
+    ) {
         let models = self.told_blindly.values().map(|told| told.models.len()).sum::<usize>() + bad.models.len();
         let is_one_too_many = self.told_blindly.len() == MAX_HELD_REQUESTS && !self.told_blindly.contains_key(simulation);
         if is_one_too_many || models > MAX_MODELS {
@@ -134,8 +143,15 @@ impl Orchestrator {
                 format!("That simulation {simulation} was told as failed is not remembered, as too many were: if it runs, it goes on.");
             return self.say(Level::Warn, text);
         }
-        let told = ToldBlindly { at: now.instant, problem: bad.problem.clone(), models: BTreeSet::new() };
-        self.told_blindly.entry(simulation.clone()).or_insert(told).models.extend(bad.models.iter().cloned());
+        let new = ToldBlindly { at: now.instant, problem: bad.problem.clone(), models: BTreeSet::new(), unacknowledged: BTreeMap::new() };
+        let told = self.told_blindly.entry(simulation.clone()).or_insert(new);
+        told.models.extend(bad.models.iter().cloned());
+        told.unacknowledged.extend(unacknowledged);
+    }
+
+    /// True where it was one of those.
+    pub(super) fn on_blind_published(&mut self, message: MessageId) -> bool {
+        self.told_blindly.values_mut().any(|told| told.unacknowledged.remove(&message).is_some())
     }
 
     pub(super) fn was_told_blindly(&self, id: &SimulationId) -> bool {
@@ -144,7 +160,7 @@ impl Orchestrator {
 
     /// What was told is so from here on: of those that run after all, no model does any more.
     pub(super) fn end_what_was_told_blindly(&mut self) {
-        for (simulation, ToldBlindly { at, problem, models }) in std::mem::take(&mut self.told_blindly) {
+        for (simulation, ToldBlindly { at, problem, models, unacknowledged }) in std::mem::take(&mut self.told_blindly) {
             let Ok(id) = SimulationId::new(simulation.as_str()) else { continue };
             let Some(running) = self.simulations.get_mut(&id) else { continue };
             running.end_told_at = Some(at);
@@ -163,10 +179,17 @@ impl Orchestrator {
             if let Some(running) = self.simulations.get_mut(&id) {
                 let told: Vec<ModelId> =
                     running.models.keys().filter(|model| models.contains(&TopicSegment::from(*model))).cloned().collect();
+                let awaited = |told: &Told| if let Told::End(model) = told { Some(model.clone()) } else { None };
+                let awaited: BTreeSet<ModelId> = unacknowledged.values().filter_map(awaited).collect();
                 for model in told {
-                    running.set_told(&model);
                     running.untold.remove(&model);
+                    if !awaited.contains(&model) {
+                        running.set_told(&model);
+                    }
                 }
+                running.unacknowledged += unacknowledged.len();
+                let run = running.run;
+                self.unacknowledged.extend(unacknowledged.into_iter().map(|(message, told)| (message, (id.clone(), run, told))));
             }
         }
     }
