@@ -1169,6 +1169,36 @@ fn what_the_pod_before_said_is_not_the_ready_of_one_that_is_made_in_its_place() 
 }
 
 #[test]
+fn what_the_pod_before_said_is_not_the_ready_of_ours_that_was_made_without_an_answer() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.ready("sim", "m1");
+    session.passes(1.0);
+    session.restarted(vec![]);
+    session.fails("create so-sim-m1", Error::Lost("timed out".to_owned()));
+    session.passes(1.0);
+    session.fails("create so-sim-m1", refused(409, "already exists"));
+    session.answered("get so-sim-m1", "ours", Ok(Answer::Pod(Box::new(parsed(pod(1, "sim", "m1", "u2"))))));
+    session.passes(5.0);
+    session.ready("sim", "m1");
+    session.matches("ready_of_the_pod_before_and_a_lost_answer");
+}
+
+#[test]
+fn a_pod_of_the_process_before_that_an_old_list_lacks_stays_ready() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.ready("sim", "m1");
+    session.passes(1.0);
+    session.restarted(vec![]);
+    session.shows("running", &m1);
+    session.fails("create so-sim-m1", refused(409, "already exists"));
+    session.passes(5.0);
+    session.matches("ready_of_a_pod_that_an_old_list_lacks");
+}
+
+#[test]
 fn nothing_new_begins_while_stopping() {
     let mut session = Session::begun();
     session.deploys(1, "sim", &["m1", "m2", "m3", "m4", "m5", "m6"], HOUR);

@@ -39,6 +39,11 @@ impl Error {
         self.status().is_some_and(|status| status.code == 409 || of_uid(status))
     }
 
+    /// The API server may have done what was asked.
+    pub fn may_be_done(&self) -> bool {
+        self.code().is_none_or(|code| code >= 500)
+    }
+
     /// 410: the resource version is too old to watch or to continue a list from.
     pub fn is_expired(&self) -> bool {
         self.code() == Some(410)

@@ -281,7 +281,18 @@ impl Orchestrator {
             }
             Remedy::AskWhoHasTheName | Remedy::Again(_) | Remedy::GiveUp => {}
         }
-        let Some(model) = self.model_of_mut(pod).filter(|model| model.waits_for_pod() && model.creation == Creation::Due) else { return };
+        let Some(model) = self.model_of_mut(pod).filter(|model| model.verdict.is_none() && model.creation == Creation::Due) else { return };
+        model.may_be_created |= error.may_be_done();
+        if model.uid.is_some() {
+            // The watch has shown it meanwhile.
+            model.creation = Creation::Done;
+            if let Some(simulation) = self.simulations.get_mut(&pod.simulation) {
+                simulation.trust_ready(&pod.model);
+                self.fact(&pod.simulation);
+                self.touched.insert(pod.simulation.clone());
+            }
+            return;
+        }
         match refusal.remedy {
             Remedy::AskWhoHasTheName => {
                 model.creation = Creation::NameTaken;

@@ -274,7 +274,7 @@ impl Orchestrator {
         }
         let is_taken = refusal.remedy == Remedy::AskWhoHasTheName;
         if let Some(ProgressCall::Write(write)) = in_flight
-            && (is_taken || may_be_done(error))
+            && (is_taken || error.may_be_done())
         {
             kept.is_unanswered = true;
             kept.doubt(write);
@@ -310,7 +310,7 @@ impl Orchestrator {
             return self.commands.push_back(Command::Record { simulation: id.clone(), call });
         }
         due.in_flight = false;
-        due.may_be_there = (due.may_be_there || may_be_done(error)) && !error.is_not_found();
+        due.may_be_there = (due.may_be_there || error.may_be_done()) && !error.is_not_found();
         due.trouble.go_on(&refusal, &mut self.jitter, now.instant);
         let is_overdue = due.trouble.is_overdue(&refusal, now.instant);
         let is_refused = is_create && refusal.remedy == Remedy::GiveUp;
@@ -428,9 +428,4 @@ impl Orchestrator {
         }
         self.give_up_held(&refusal, Some(id), since, now);
     }
-}
-
-/// The API server may have done what was asked.
-fn may_be_done(error: &Error) -> bool {
-    matches!(error, Error::Lost(_) | Error::Unreadable(_)) || error.code().is_some_and(|code| code >= 500)
 }

@@ -279,10 +279,8 @@ impl Orchestrator {
         );
         if is_adopted {
             model.creation = Creation::Done;
-            if std::mem::take(&mut model.earlier_pod_was_ready)
-                && let Some(simulation) = self.simulations.get_mut(id)
-            {
-                simulation.set_ready(model_id);
+            if let Some(simulation) = self.simulations.get_mut(id) {
+                simulation.trust_ready(model_id);
             }
             self.say(Level::Info, format!("Pod {name} of model {id}/{model_id} already exists, adopted (uid {uid})."));
         }

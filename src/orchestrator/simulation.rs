@@ -54,8 +54,10 @@ pub(super) struct Model {
     pub verdict: Option<Verdict>,
     /// We gave it up while its pod ran.
     pub ended_by_us: bool,
-    /// Before a pod of it was made: see [`Simulation::doubt_ready`].
-    pub earlier_pod_was_ready: bool,
+    /// A create of this process went without an answer: the pod that turns up may be of that one.
+    pub may_be_created: bool,
+    /// See [`Simulation::doubt_ready`].
+    earlier_pod_was_ready: bool,
     /// The broker has the verdict.
     pub told: bool,
     /// A verdict that is believed when it stays so until then.
@@ -166,6 +168,14 @@ impl Simulation {
         self.ready -= 1;
     }
 
+    /// Its pod was there before its create of this process: unless one went without an answer, that pod is who said ready.
+    pub(super) fn trust_ready(&mut self, id: &ModelId) {
+        let Some(model) = self.models.get_mut(id) else { return };
+        if std::mem::take(&mut model.earlier_pod_was_ready) && !model.may_be_created {
+            self.set_ready(id);
+        }
+    }
+
     pub(super) fn set_told(&mut self, id: &ModelId) {
         if let Some(model) = self.models.get_mut(id) {
             model.told = true;
@@ -210,6 +220,7 @@ impl Model {
             uid: None,
             verdict: None,
             ended_by_us: false,
+            may_be_created: false,
             earlier_pod_was_ready: false,
             told: false,
             doubt: None,
