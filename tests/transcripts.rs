@@ -741,6 +741,19 @@ fn models_ready_in_flight_to_a_broker_that_lost_our_session_fails_what_has_not_e
 }
 
 #[test]
+fn records_that_are_forbidden_for_a_moment_are_written_after_it() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.records.are_forbidden = true;
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.ready("sim", "m1");
+    session.passes(30.0);
+    session.records.are_forbidden = false;
+    session.passes(30.0);
+    session.matches("records_forbidden_for_a_moment");
+}
+
+#[test]
 fn a_simulation_runs_anew_although_the_right_to_delete_its_record_was_taken_away() {
     let mut session = Session::begun();
     let m1 = pod(1, "sim", "m1", "u1");

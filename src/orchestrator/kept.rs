@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::calls::backoff;
+use super::event::RecordCall;
 use super::pod_state::Verdict;
 use super::refusal::{Refusal, Remedy};
 use crate::ids::{DeployId, RecordName, Uid};
@@ -155,6 +156,15 @@ impl Kept {
             }
         };
         self.objects.insert(record.name.clone(), Object { uid: record.uid.clone(), deploy, is_doomed: false, in_flight: false });
+    }
+
+    /// What stands in the way of this call.
+    pub(super) fn trouble_of(&self, call: &RecordCall) -> Option<&Trouble> {
+        match call {
+            RecordCall::Delete { .. } => Some(&self.delete_trouble),
+            _ if *call.name() == self.name => Some(&self.write_trouble),
+            _ => self.pieces_due.get(call.name()).map(|due| &due.trouble),
+        }
     }
 
     /// How many of these requests, from the first one on, are in the cluster with all their pieces.

@@ -196,7 +196,7 @@ impl Orchestrator {
         let RecordOutcome { simulation: id, call, result } = outcome;
         let is_of_progress = self.records.get(&id).is_some_and(|kept| kept.name == *call.name());
         match (&call, &result) {
-            (_, Err(error)) if refusal(error).reason == Reason::Forbidden => self.keep_no_records(error),
+            (_, Err(error)) if self.is_forbidden_for_good(&id, &call, error, now) => self.keep_no_records(error),
             (_, Ok(RecordAnswer::Done)) => self.on_object_deleted(&id, call.name(), now),
             (RecordCall::Delete { name, .. }, Err(error)) => self.on_delete_failed(&id, name, error, now),
             (RecordCall::Get(_), Ok(RecordAnswer::Record(record))) if is_of_progress => self.judge_progress(&id, record, now),
@@ -206,6 +206,13 @@ impl Orchestrator {
             (_, Err(error)) => self.on_piece_failed(&id, &call, error, now),
         }
         self.touched_records.insert(id);
+    }
+
+    /// An API server that has just begun knows no Roles, and a Role may be applied anew.
+    fn is_forbidden_for_good(&self, id: &SimulationId, call: &RecordCall, error: &Error, now: Now) -> bool {
+        let refusal = refusal(error);
+        let trouble = self.records.get(id).and_then(|kept| kept.trouble_of(call));
+        refusal.reason == Reason::Forbidden && trouble.is_some_and(|trouble| trouble.is_overdue(&refusal, now.instant))
     }
 
     fn on_piece_kept(&mut self, id: &SimulationId, piece: &Record) {
