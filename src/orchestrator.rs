@@ -13,6 +13,7 @@
 //! - [`pod_state`], `refusal`: the tables that read a pod's status and a failed create
 //! - `record`, `kept`, `adopt`: what survives us: when it is written, what the cluster has of it, and how a process begins with what the
 //!   one before it left
+//! - `marks`: what stands in their place where ConfigMaps are forbidden
 //! - `simulation`, `calls`, `deadline`: the facts, the queue of calls, the table of deadlines
 
 pub mod event;
@@ -25,6 +26,7 @@ mod deadline;
 mod deploy;
 mod held;
 mod kept;
+mod marks;
 mod record;
 mod refusal;
 mod retention;
@@ -386,6 +388,7 @@ impl Orchestrator {
         }
         match call {
             PodCall::Create(pod) => self.on_created(&pod, attempt, result, now),
+            PodCall::MarkModelsReady { .. } => self.on_marked(call, attempt, result, now),
             PodCall::Get(question) => self.on_got(question, attempt, result, now),
             PodCall::SetDeleteBy { .. } | PodCall::Stop { .. } | PodCall::Delete { .. } => self.on_changed(&call, result, now),
         }
@@ -506,6 +509,7 @@ impl Orchestrator {
         self.create_what_is_recorded(&id, now);
         self.tell_what_is_recorded(&id);
         self.settle_models_ready(&id, now);
+        self.settle_mark(&id);
         let Some(simulation) = self.simulations.get(&id) else { return };
         if simulation.has_ended() && simulation.is_all_told() {
             self.end(id, now);

@@ -18,7 +18,7 @@ use mso::config::{KubernetesSettings, PodSettings, Tls, Token};
 use mso::ids::{DeployId, ModelId, PodName, RecordName, SimulationId, SimulatorId, SimulatorName, Uid};
 use mso::kube::error::Error;
 use mso::kube::pod::{NewPod, Pod, Variable};
-use mso::kube::record::{Content, NewRecord, Progress, Record};
+use mso::kube::record::{Content, Found, NewRecord, Progress, Record};
 use mso::kube::{Client, WatchEvent};
 use mso::orchestrator::event::{Answer, CrashLog, Event, PodCall, PodsEvent, Question, RecordAnswer, RecordCall};
 use mso::secret::Secret;
@@ -365,7 +365,7 @@ fn a_record_is_kept_and_changed_only_by_who_has_seen_its_last_version() {
     let update = |version: &str, ready| RecordCall::Update { name: name.clone(), version: version.to_owned(), text: text(ready) };
     let second = record_of(client.call_record(&update(&first.version, 2)));
     assert!(client.call_record(&update(&first.version, 3)).unwrap_err().is_conflict(), "the version is old");
-    assert_eq!(client.list_records(&Beat::default()).unwrap(), std::slice::from_ref(&second));
+    assert_eq!(client.list_records(&Beat::default()).unwrap().records, std::slice::from_ref(&second));
     assert_eq!(record_of(client.call_record(&RecordCall::Get(name.clone()))), second);
     assert_eq!(second.content, Content::Progress { text: text(2) });
     client.call_record(&RecordCall::Delete { name: name.clone(), uid: first.uid }).unwrap();
@@ -392,7 +392,8 @@ fn records_past_the_limit_are_left_alone_and_the_others_are_read() {
         answer("200 OK", &json!({"metadata": {"resourceVersion": "4", "continue": next}, "items": items}).to_string())
     };
     let server = Script::of(vec![page(1..=LIMIT, "more"), page(LIMIT + 1..=LIMIT + 1, "and more")]);
-    let records = client(&server.settings()).list_records(&Beat::default()).unwrap();
+    let Found { records, left_out_from, .. } = client(&server.settings()).list_records(&Beat::default()).unwrap();
+    assert_eq!(left_out_from.unwrap().as_str(), format!("mso-{}", LIMIT + 1));
     assert_eq!(records.len(), LIMIT - 2);
     assert_eq!(records.last().unwrap().simulation.as_str(), format!("sim-{}", LIMIT - 2));
 }

@@ -222,7 +222,10 @@ impl World {
                 self.holds(self.connected || message.body != Body::ModelsReady, "no ModelsReady while the broker is away");
             }
             Command::Call { call: PodCall::Delete { name, uid }, .. } => self.check_delete(name, uid.as_str()),
-            Command::Call { call: PodCall::SetDeleteBy { name, .. } | PodCall::Stop { name, .. }, .. } => {
+            Command::Call {
+                call: PodCall::SetDeleteBy { name, .. } | PodCall::MarkModelsReady { name, .. } | PodCall::Stop { name, .. },
+                ..
+            } => {
                 self.holds(!self.foreign.contains(name.as_str()), "a foreign pod is never touched");
             }
             Command::Call { .. }
@@ -477,11 +480,21 @@ impl World {
             }
             PodCall::Get(_) if !self.pods.contains_key(&name) => Err(refused(404, "not found")),
             PodCall::Get(_) => Ok(Answer::Pod(Box::new(parsed(self.pods[&name].clone())))),
-            PodCall::SetDeleteBy { uid, .. } | PodCall::Stop { uid, .. } | PodCall::Delete { uid, .. } if !has(uid.as_str()) => {
+            PodCall::SetDeleteBy { uid, .. }
+            | PodCall::MarkModelsReady { uid, .. }
+            | PodCall::Stop { uid, .. }
+            | PodCall::Delete { uid, .. }
+                if !has(uid.as_str()) =>
+            {
                 Err(refused(404, "not found"))
             }
             PodCall::SetDeleteBy { delete_by: UnixTime(at), .. } => {
                 self.pods.get_mut(&name).unwrap()["metadata"]["labels"]["delete_by_datetime"] = json!(at.to_string());
+                self.show(&name);
+                Ok(Answer::Done)
+            }
+            PodCall::MarkModelsReady { models_ready, .. } => {
+                self.pods.get_mut(&name).unwrap()["metadata"]["annotations"]["mso.dots/models-ready"] = json!(models_ready.as_str());
                 self.show(&name);
                 Ok(Answer::Done)
             }

@@ -120,6 +120,12 @@ impl Session {
         self.listed(pods);
     }
 
+    fn finds_records_forbidden(&mut self, pods: Vec<Value>) {
+        let error = refused(403, "User \"u\" cannot list resource \"configmaps\"");
+        self.handle("the records are forbidden", Event::Pods(PodsEvent::RecordsForbidden(error)));
+        self.listed(pods);
+    }
+
     /// For as long as a request is held at most.
     fn is_away(&mut self) {
         self.list_fails();
@@ -751,6 +757,91 @@ fn records_that_are_forbidden_for_a_moment_are_written_after_it() {
     session.records.are_forbidden = false;
     session.passes(30.0);
     session.matches("records_forbidden_for_a_moment");
+}
+
+/// Of a simulation of two.
+fn one_of_two(model: &str, uid: &str) -> Value {
+    with(pod(1, "sim", model, uid), "/metadata/annotations/mso.dots~1models", json!("2"))
+}
+
+fn marked(pod: Value, models_ready: &str) -> Value {
+    with(pod, "/metadata/annotations/mso.dots~1models-ready", json!(models_ready))
+}
+
+#[test]
+fn where_config_maps_are_forbidden_the_first_pod_says_that_models_ready_goes_out_before_it_does() {
+    let mut session = Session::new();
+    session.connected();
+    session.finds_records_forbidden(vec![]);
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&one_of_two("m1", "u1"));
+    session.created(&one_of_two("m2", "u2"));
+    session.ready("sim", "m1");
+    session.ready("sim", "m2");
+    session.fails("mark so-sim-m1", Error::Lost("no answer".to_owned()));
+    session.passes(2.0);
+    session.done("mark so-sim-m1");
+    session.acknowledged();
+    session.done("mark so-sim-m1");
+    session.matches("models_ready_is_marked");
+}
+
+#[test]
+fn where_config_maps_are_forbidden_a_simulation_goes_on_whose_pods_are_all_there_and_marked() {
+    let mut session = Session::new();
+    session.connected();
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    let m2 = one_of_two("m2", "u2");
+    session.finds_records_forbidden(vec![ended(marked(one_of_two("m1", "u1"), "sent"), 0, "Completed"), m2.clone()]);
+    session.acknowledged();
+    session.shows("exit 0", &ended(m2, 0, "Completed"));
+    session.acknowledged();
+    session.acknowledged();
+    session.matches("a_marked_simulation_goes_on");
+}
+
+#[test]
+fn where_config_maps_are_forbidden_a_simulation_fails_openly_of_which_too_little_is_known() {
+    let cases = [
+        ("a_mark_is_missing", vec![ended(one_of_two("m1", "u1"), 0, "Completed"), one_of_two("m2", "u2")]),
+        ("a_mark_says_sending", vec![marked(one_of_two("m1", "u1"), "sending"), one_of_two("m2", "u2")]),
+        ("a_marked_simulation_lacks_a_pod", vec![marked(one_of_two("m1", "u1"), "sent")]),
+        ("a_simulation_lacks_its_first_pod", vec![marked(one_of_two("m2", "u2"), "sent")]),
+    ];
+    for (name, pods) in cases {
+        let mut session = Session::new();
+        session.connected();
+        session.finds_records_forbidden(pods);
+        session.acknowledged();
+        session.acknowledged();
+        session.matches(name);
+    }
+}
+
+#[test]
+fn records_that_are_forbidden_for_good_leave_a_mark_on_what_runs() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&one_of_two("m1", "u1"));
+    session.created(&one_of_two("m2", "u2"));
+    session.ready("sim", "m1");
+    session.ready("sim", "m2");
+    session.acknowledged();
+    session.records.are_forbidden = true;
+    session.shows("exit 0", &ended(one_of_two("m2", "u2"), 0, "Completed"));
+    session.passes(300.0);
+    session.done("mark so-sim-m1");
+    session.matches("records_forbidden_for_good");
+}
+
+#[test]
+fn pods_without_a_record_that_have_all_ended_go_in_their_time() {
+    let mut session = Session::begun();
+    session.killed();
+    let m1 = ended(one_of_two("m1", "u1"), 0, "Completed");
+    let (m2, still_runs) = (ended(one_of_two("m2", "u2"), 3, "Error"), pod(2, "other", "m1", "u3"));
+    session.finds(vec![m1, m2, still_runs]);
+    session.matches("pods_without_a_record");
 }
 
 #[test]

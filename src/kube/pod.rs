@@ -22,6 +22,9 @@ pub const DEPLOY_ANNOTATION: &str = "mso.dots/deploy";
 /// How many models that request has.
 pub const MODELS_ANNOTATION: &str = "mso.dots/models";
 
+/// How far `ModelsReady` of its simulation is, as a record says it. Only on a simulation's first pod, and only where there are no records.
+pub const MODELS_READY_ANNOTATION: &str = "mso.dots/models-ready";
+
 /// Which of its simulation's models a pod runs, as the record numbers them.
 pub const NUMBER_ANNOTATION: &str = "mso.dots/number";
 
@@ -63,8 +66,10 @@ pub struct Metadata {
 pub struct Labels {
     #[serde(rename = "mso.dots/simulator")]
     pub mark: Option<String>,
+    pub simulator_id: Option<String>,
     pub simulation_id: Option<String>,
     pub model_id: Option<String>,
+    pub keep_logs_hours: Option<String>,
     pub delete_by_datetime: Option<String>,
 }
 
@@ -75,6 +80,10 @@ pub struct Annotations {
     pub deploy: Option<String>,
     #[serde(rename = "mso.dots/number")]
     pub number: Option<String>,
+    #[serde(rename = "mso.dots/models")]
+    pub models: Option<String>,
+    #[serde(rename = "mso.dots/models-ready")]
+    pub models_ready: Option<String>,
     #[serde(rename = "kubectl.kubernetes.io/default-container")]
     pub default_container: Option<String>,
 }

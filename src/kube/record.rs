@@ -237,6 +237,17 @@ pub enum ModelsReady {
     Sent,
 }
 
+impl ModelsReady {
+    /// As it stands in a record, and on a pod.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Sending => "sending",
+            Self::Sent => "sent",
+        }
+    }
+}
+
 /// As it stands in the cluster.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use super::pod::{DEPLOY_ANNOTATION, MODELS_ANNOTATION, NUMBER_ANNOTATION, NewPod, SIMULATOR_LABEL};
+use super::pod::{DEPLOY_ANNOTATION, MODELS_ANNOTATION, MODELS_READY_ANNOTATION, NUMBER_ANNOTATION, NewPod, SIMULATOR_LABEL};
 use crate::config::PodSettings;
 use crate::ids::{PodName, SimulatorName, Uid};
 use crate::kube::record;
@@ -48,6 +48,11 @@ impl Request {
             PodCall::SetDeleteBy { uid, delete_by, .. } => {
                 let labels = json!({"delete_by_datetime": python_float(delete_by.0)});
                 let patch = json!({"metadata": {"uid": uid.as_str(), "labels": labels}});
+                Self { method: Method::PATCH, path, body: Some(Body::merge_patch(&patch)) }
+            }
+            PodCall::MarkModelsReady { uid, models_ready, .. } => {
+                let annotations = json!({MODELS_READY_ANNOTATION: models_ready.as_str()});
+                let patch = json!({"metadata": {"uid": uid.as_str(), "annotations": annotations}});
                 Self { method: Method::PATCH, path, body: Some(Body::merge_patch(&patch)) }
             }
             PodCall::Stop { uid, .. } => {
@@ -271,6 +276,7 @@ mod tests {
     use crate::config::PullPolicy;
     use crate::ids::{DeployId, ModelId, SimulationId, SimulatorId};
     use crate::kube::pod::Variable;
+    use crate::kube::record::ModelsReady;
     use crate::orchestrator::event::Question;
     use crate::secret::Secret;
 
@@ -424,6 +430,20 @@ application/merge-patch+json
   }
 }"#;
         assert_request(PodCall::SetDeleteBy { name: name(), uid: uid(), delete_by: UnixTime(1657273230.082123) }, &settings(), expected);
+        let expected = r#"
+PATCH /api/v1/namespaces/dots/pods/so-sim-1-m1
+application/merge-patch+json
+{
+  "metadata": {
+    "annotations": {
+      "mso.dots/models-ready": "sending"
+    },
+    "uid": "a-uid"
+  }
+}"#;
+        let simulation = SimulationId::new("Sim-1").unwrap();
+        let mark = PodCall::MarkModelsReady { name: name(), uid: uid(), simulation, models_ready: ModelsReady::Sending };
+        assert_request(mark, &settings(), expected);
         let expected = r#"
 PATCH /api/v1/namespaces/dots/pods/so-sim-1-m1
 application/merge-patch+json

@@ -162,7 +162,7 @@ impl Orchestrator {
         simulation.untold.extend(untold.into_iter().map(|model| (model, 0)));
     }
 
-    fn say_adopted(&mut self, id: &SimulationId) {
+    pub(super) fn say_adopted(&mut self, id: &SimulationId) {
         let Some(simulation) = self.simulations.get(id) else { return };
         let (models, ready, ended) = (simulation.models.len(), simulation.ready, simulation.ended);
         let text = format!("Simulation {id} goes on: of its {models} models {ready} have said ready and {ended} have ended.");
@@ -173,17 +173,21 @@ impl Orchestrator {
         let cut_off = self.simulations.iter().filter(|(_, simulation)| simulation.models_ready == Announced::Published);
         let ids: Vec<SimulationId> = cut_off.map(|(id, _)| id.clone()).collect();
         for id in ids {
-            self.fail_in_doubt(&id, "ServiceRestarted", "the service ended while it sent ModelsReady");
+            let why = "the service ended while it sent ModelsReady, and a second one would reset it";
+            self.fail_running(&id, "ServiceRestarted", why);
         }
     }
 
-    /// The list has been looked at: who has a pod has it now.
-    pub(super) fn begin_with_what_is_listed(&mut self) {
+    /// The list has been looked at: who has a pod has it now. Some simulations cannot go on.
+    pub(super) fn begin_with_what_is_listed(&mut self, cannot_go_on: &[SimulationId]) {
         self.end_what_was_told_blindly();
         for simulation in self.simulations.values_mut() {
             simulation.end_may_be_told = simulation.ended == simulation.models.len();
         }
         self.fail_what_was_cut_off();
+        for id in cannot_go_on {
+            self.fail_running(id, "ServiceRestarted", "the service restarted, and had no record of it as ConfigMaps are forbidden");
+        }
         let models = self.simulations.values().flat_map(|simulation| simulation.models.values());
         let lost = models.filter(|model| model.creation == Creation::Lost && model.waits_for_pod());
         let pods: Vec<Arc<NewPod>> = lost.map(|model| model.pod.clone()).collect();

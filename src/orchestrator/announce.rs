@@ -10,6 +10,7 @@ use super::simulation::{Announced, Simulation};
 use super::{Orchestrator, Tell};
 use crate::clock::Now;
 use crate::ids::{ModelId, SimulationId, TopicSegment};
+use crate::kube::record::ModelsReady;
 
 /// What a message told.
 #[derive(Clone, Debug)]
@@ -54,7 +55,8 @@ impl Orchestrator {
     /// As after a kill in that moment.
     pub(super) fn on_doubtful(&mut self, message: MessageId) {
         if let Some(id) = self.take_back(message) {
-            self.fail_in_doubt(&id, "BrokerLostSession", "the broker lost our session while we sent ModelsReady");
+            let why = "the broker lost our session while we sent ModelsReady, and a second one would reset it";
+            self.fail_running(&id, "BrokerLostSession", why);
         }
     }
 
@@ -68,7 +70,7 @@ impl Orchestrator {
     }
 
     /// Whether `ModelsReady` went out is not known: those that have not ended by themselves fail.
-    pub(super) fn fail_in_doubt(&mut self, id: &SimulationId, reason: &str, why: &str) {
+    pub(super) fn fail_running(&mut self, id: &SimulationId, reason: &str, why: &str) {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         // As far as it concerns us.
         simulation.models_ready = Announced::Acknowledged;
@@ -79,7 +81,7 @@ impl Orchestrator {
         });
         let running: Vec<ModelId> = running.collect();
         if !running.is_empty() {
-            self.say(Level::Error, format!("Simulation {id} fails: {why}, and a second one would reset it."));
+            self.say(Level::Error, format!("Simulation {id} fails: {why}."));
         }
         for model in running {
             self.conclude(id, &model, Verdict::failed_without_code(reason, why), Tell::WhenRecorded);
@@ -99,11 +101,12 @@ impl Orchestrator {
             return self.send_models_ready_later(id);
         }
         let Some(simulation) = self.simulations.get(id) else { return };
+        let is_marked = simulation.marked == ModelsReady::Sending;
         let revision = match simulation.models_ready {
             Announced::WhenRecorded(revision) => revision,
             _ => self.fact_waited_for(id),
         };
-        let is_recorded = self.is_recorded(id, revision);
+        let is_recorded = if self.keeps_records { self.is_recorded(id, revision) } else { is_marked };
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         simulation.models_ready = if is_recorded { Announced::Published } else { Announced::WhenRecorded(revision) };
         if !is_recorded {

@@ -169,12 +169,13 @@ impl Orchestrator {
                 variables: configuration.variables,
             };
             match simulation.models.entry(pod.model.clone()) {
-                Entry::Occupied(model) if model.get().has_configuration_of(&pod) => unchanged += 1,
+                // The same request is the same, also where its variables are not known any more.
+                Entry::Occupied(model) if model.get().pod.deploy == pod.deploy || model.get().has_configuration_of(&pod) => unchanged += 1,
                 Entry::Occupied(model) => changed.push(model.key().clone()),
                 Entry::Vacant(place) => {
                     added.push(pod.model.clone());
                     simulation.bytes += bytes;
-                    place.insert(Model::new(Arc::new(pod), now.instant));
+                    place.insert(Model::new(Arc::new(pod), Creation::WaitsForRecord, now.instant));
                 }
             }
         }
@@ -238,7 +239,7 @@ impl Orchestrator {
         match call {
             PodCall::Create(pod) => self.model_of(pod).is_some_and(|model| model.creation == Creation::Due && model.waits_for_pod()),
             PodCall::Get(question) => self.is_open(question),
-            PodCall::SetDeleteBy { name, uid, .. } | PodCall::Stop { name, uid } => {
+            PodCall::SetDeleteBy { name, uid, .. } | PodCall::MarkModelsReady { name, uid, .. } | PodCall::Stop { name, uid } => {
                 self.pods.get(name).is_some_and(|known| known.uid == *uid && !known.gone)
             }
             PodCall::Delete { name, uid } => self.is_to_be_deleted(name, uid, now),
@@ -262,7 +263,8 @@ impl Orchestrator {
                     self.say(Level::Info, format!("Deleting pod {name}"));
                 }
             }
-            PodCall::Create(_) | PodCall::Get(_) | PodCall::SetDeleteBy { .. } | PodCall::Stop { .. } => {}
+            PodCall::Create(_) | PodCall::Get(_) | PodCall::SetDeleteBy { .. } | PodCall::MarkModelsReady { .. } | PodCall::Stop { .. } => {
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use crate::clock::UnixTime;
 use crate::ids::{DeployId, ModelId, PodName, RecordName, SimulationId, SimulatorId, TopicSegment, Uid};
 use crate::kube::error::Error;
 use crate::kube::pod::{NewPod, Pod, Variable};
-use crate::kube::record::{NewRecord, Record};
+use crate::kube::record::{ModelsReady, NewRecord, Record};
 
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -170,6 +170,13 @@ pub enum PodCall {
         uid: Uid,
         delete_by: UnixTime,
     },
+    /// Sets the annotation that says how far `ModelsReady` is: where there are no records, for the next process.
+    MarkModelsReady {
+        name: PodName,
+        uid: Uid,
+        simulation: SimulationId,
+        models_ready: ModelsReady,
+    },
     /// Stops the pod's containers and leaves its log: `activeDeadlineSeconds: 1`.
     Stop {
         name: PodName,
@@ -223,14 +230,18 @@ impl PodCall {
         match self {
             Self::Create(pod) => &pod.name,
             Self::Get(question) => &question.name,
-            Self::SetDeleteBy { name, .. } | Self::Stop { name, .. } | Self::Delete { name, .. } => name,
+            Self::SetDeleteBy { name, .. } | Self::MarkModelsReady { name, .. } | Self::Stop { name, .. } | Self::Delete { name, .. } => {
+                name
+            }
         }
     }
 
     /// Of the very pod that is meant, where there is one.
     pub fn uid(&self) -> Option<&Uid> {
         match self {
-            Self::SetDeleteBy { uid, .. } | Self::Stop { uid, .. } | Self::Delete { uid, .. } => Some(uid),
+            Self::SetDeleteBy { uid, .. } | Self::MarkModelsReady { uid, .. } | Self::Stop { uid, .. } | Self::Delete { uid, .. } => {
+                Some(uid)
+            }
             Self::Get(question) => question.uid.as_ref(),
             Self::Create(_) => None,
         }

@@ -348,8 +348,8 @@ impl Orchestrator {
         }
         self.keeps_records = false;
         let text = format!(
-            "ConfigMaps may not be read and written: {error}. Simulations that run now are not known after a restart of this service; \
-             allow get, list, create, patch and delete on configmaps to keep them."
+            "ConfigMaps may not be read and written: {error}. A restart of this service fails each simulation whose models are not all ready \
+             or have lost a pod, and tells ends again; allow get, list, create, patch and delete on configmaps, and nothing is lost."
         );
         self.say(Level::Warn, text);
         for (id, _) in std::mem::take(&mut self.records).into_iter().filter(|(_, kept)| kept.goes) {

@@ -40,7 +40,7 @@ pub(super) struct KnownPod {
     /// Absent or unreadable where somebody changed it.
     pub deploy: Option<DeployId>,
     /// The same.
-    number: Option<usize>,
+    pub number: Option<usize>,
     /// The model's container.
     pub container: String,
     /// The model's container runs no more.
@@ -180,8 +180,10 @@ impl Orchestrator {
     }
 
     pub(super) fn on_listed(&mut self, pods: &[Pod], now: Now) {
+        let mut cannot_go_on = Vec::new();
         if self.api.lists == 0 {
             self.adopt_records(now);
+            cannot_go_on = self.adopt_from_pods(pods, now);
         }
         self.api.lists += 1;
         for pod in pods {
@@ -194,8 +196,9 @@ impl Orchestrator {
         }
         if self.api.lists == 1 {
             self.calls.open();
-            self.begin_with_what_is_listed();
+            self.begin_with_what_is_listed(&cannot_go_on);
             self.await_readies(now);
+            self.clean_up_what_has_ended(pods, now);
             self.say_what_is_left();
             self.handle_held_requests = true;
         }
@@ -203,8 +206,7 @@ impl Orchestrator {
 
     /// Pods of an earlier process of ours, of which nobody told this one.
     fn say_what_is_left(&mut self) {
-        let is_known = |id: &SimulationId| self.simulations.contains_key(id) || self.ended.contains_key(id);
-        let unknown = |known: &&KnownPod| !is_known(&known.simulation) && known.delete_by.is_none();
+        let unknown = |known: &&KnownPod| !self.is_known(&known.simulation) && known.delete_by.is_none();
         let left: BTreeSet<SimulationId> = self.pods.values().filter(unknown).map(|known| known.simulation.clone()).collect();
         for id in left {
             let count = self.pods.values().filter(|known| known.simulation == id && known.delete_by.is_none()).count();
@@ -213,6 +215,11 @@ impl Orchestrator {
             );
             self.say(Level::Warn, text);
         }
+    }
+
+    /// It runs, or it is known that it is over.
+    pub(super) fn is_known(&self, id: &SimulationId) -> bool {
+        self.simulations.contains_key(id) || self.ended.contains_key(id)
     }
 
     /// The cluster showed a pod: what it says of itself and of its model.
@@ -500,7 +507,7 @@ impl Ended {
 
 impl KnownPod {
     /// Nothing where the pod lacks our mark or one of our labels: it is not ours, whatever the rest says.
-    fn read(pod: &Pod, mark: &SimulatorName) -> Option<Self> {
+    pub(super) fn read(pod: &Pod, mark: &SimulatorName) -> Option<Self> {
         let metadata = &pod.metadata;
         metadata.labels.mark.as_deref().filter(|value| *value == mark.as_str())?;
         Some(Self {
@@ -532,7 +539,7 @@ impl KnownPod {
             PodCall::SetDeleteBy { .. } => self.delete_by_asked = false,
             PodCall::Stop { .. } => self.stop_asked = false,
             PodCall::Delete { .. } => self.delete_asked = false,
-            PodCall::Create(_) | PodCall::Get(_) => {}
+            PodCall::Create(_) | PodCall::Get(_) | PodCall::MarkModelsReady { .. } => {}
         }
     }
 

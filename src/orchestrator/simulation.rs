@@ -37,6 +37,9 @@ pub(super) struct Simulation {
     pub end_may_be_told: bool,
     /// `ModelHasTerminated` that the broker has not acknowledged: the end of all waits for them.
     pub unacknowledged: usize,
+    /// What its first pod says of `ModelsReady`: see `marks`.
+    pub marked: ModelsReady,
+    pub is_being_marked: bool,
     /// When `AllModelsHaveTerminated` went out, where that was before we knew that it runs.
     pub end_told_at: Option<Instant>,
 }
@@ -131,6 +134,8 @@ impl Simulation {
             untold: BTreeMap::new(),
             end_may_be_told: false,
             unacknowledged: 0,
+            marked: ModelsReady::No,
+            is_being_marked: false,
             end_told_at: None,
         }
     }
@@ -210,11 +215,11 @@ impl Simulation {
 }
 
 impl Model {
-    pub(super) fn new(pod: Arc<NewPod>, asked_at: Instant) -> Self {
+    pub(super) fn new(pod: Arc<NewPod>, creation: Creation, asked_at: Instant) -> Self {
         Self {
             pod,
             asked_at,
-            creation: Creation::WaitsForRecord,
+            creation,
             lists_before: 0,
             ready: false,
             uid: None,

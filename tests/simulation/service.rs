@@ -387,6 +387,7 @@ fn in_words(call: &PodCall) -> String {
         PodCall::Create(_) => format!("create pod {pod}"),
         PodCall::Get(_) => format!("get pod {pod}"),
         PodCall::SetDeleteBy { .. } => format!("set delete_by of {pod}"),
+        PodCall::MarkModelsReady { .. } => format!("mark pod {pod}"),
         PodCall::Stop { .. } => format!("stop pod {pod}"),
         PodCall::Delete { .. } => format!("delete pod {pod}"),
     }

@@ -66,7 +66,9 @@ pub fn pod(deploy: u8, simulation: &str, model: &str, uid: &str) -> Value {
     json!({
         "metadata": {
             "name": name, "uid": uid,
-            "labels": {"mso.dots/simulator": "so", "simulator_id": "so", "simulation_id": simulation, "model_id": model},
+            "labels": {
+                "mso.dots/simulator": "so", "simulator_id": "so", "simulation_id": simulation, "model_id": model, "keep_logs_hours": "1.0",
+            },
             "annotations": {"mso.dots/deploy": format!("{deploy:016x}"), "mso.dots/number": number.to_string()},
         },
         "spec": {"nodeName": "node", "containers": [{"name": name, "image": "model:1"}]},
@@ -115,6 +117,9 @@ pub fn in_words(command: &Command) -> String {
                 PodCall::Get(question) => format!("call get {}{again}", question.name),
                 PodCall::SetDeleteBy { name, uid, delete_by } => {
                     format!("call set delete_by of {name} ({uid}) to {:.0} s after the start{again}", delete_by.0 - START)
+                }
+                PodCall::MarkModelsReady { name, models_ready, .. } => {
+                    format!("call mark {name}: ModelsReady {}{again}", models_ready.as_str())
                 }
                 PodCall::Stop { name, uid } => format!("call stop {name} ({uid}){again}"),
                 PodCall::Delete { name, uid } => format!("call delete {name} ({uid}){again}"),
