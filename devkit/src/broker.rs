@@ -135,6 +135,11 @@ impl Broker {
         self.clients.get(client_id).map(|client| client.session.subscriptions.keys().cloned().collect()).unwrap_or_default()
     }
 
+    /// Messages for this client that it has not acknowledged, or has not been sent yet.
+    pub fn kept_for(&self, client_id: &str) -> usize {
+        self.clients.get(client_id).map_or(0, |client| client.session.kept())
+    }
+
     /// One fault beside those that were asked for before.
     pub fn misbehave(&mut self, clients: Clients, fault: Fault) {
         self.faults.push((clients, fault));

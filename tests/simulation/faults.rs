@@ -56,6 +56,7 @@ impl World {
             }
             Fault::ApiThrottles { requests } => self.api_refuses(429, requests),
             Fault::ApiFails { requests } => self.api_refuses(500, requests),
+            Fault::RolesAreUnknown { requests } => self.api_refuses(403, requests),
             Fault::AnswersAreLost { requests } => {
                 for method in ["POST", "PATCH", "DELETE"] {
                     self.cluster.misbehave(ClusterFault {
@@ -78,7 +79,11 @@ impl World {
     pub fn api_refuses(&mut self, code: u16, times: u32) {
         self.after(MISBEHAVES, Item::ApiBehaves);
         for method in ["GET", "POST", "PATCH", "DELETE"] {
-            let status = Status::new(code, if code == 429 { "TooManyRequests" } else { "InternalError" }, "as asked");
+            let status = match code {
+                403 => Status::new(code, "Forbidden", "User \"mso\" cannot touch resource \"any\" as asked"),
+                429 => Status::new(code, "TooManyRequests", "as asked"),
+                _ => Status::new(code, "InternalError", "as asked"),
+            };
             self.cluster.misbehave(ClusterFault { method, target: OF_NAMESPACE.to_owned(), times, kind: FaultKind::Refuse(status) });
         }
     }
@@ -155,7 +160,8 @@ impl World {
         let records = self.administer("GET", ALL_CONFIG_MAPS, &Value::Null);
         for record in records["items"].as_array().into_iter().flatten() {
             if text(&record["data"]["progress"]).contains("\"modelsReady\":\"sending\"") {
-                self.report.in_window.insert(text(&record["metadata"]["labels"]["simulation_id"]).to_owned());
+                let simulation = text(&record["metadata"]["labels"]["simulation_id"]).to_owned();
+                self.report.in_window.push((self.since, simulation));
             }
         }
     }

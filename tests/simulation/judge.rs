@@ -11,8 +11,12 @@ const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// The service may be without the API for so long, and learns of nothing.
 const API_IS_AWAY: Duration = Duration::from_secs(200);
-/// Ten seconds, and what the service is away for before them.
-const AFTER_A_RECONNECT: Duration = Duration::from_secs(45);
+/// In which an identical request is taken for a redelivery.
+const AFTER_A_RECONNECT: Duration = Duration::from_secs(10);
+/// What was not acknowledged comes again as soon as there are connection and API again: no fault lasts for longer, nor what follows it.
+const COMES_AGAIN_WITHIN: Duration = Duration::from_secs(250);
+
+const NO_EXIT_CODE: i32 = -1;
 
 /// A run of a simulation: from its request, or the first request after its last end, to its end.
 struct Run<'a> {
@@ -20,6 +24,8 @@ struct Run<'a> {
     asked: Vec<&'a Asked>,
     heard: Vec<&'a Heard>,
     pods: Vec<&'a PodLife>,
+    /// Since when it may fail as nobody knows whether its `ModelsReady` went out.
+    in_doubt_at: Option<Duration>,
 }
 
 /// What is wrong with a run of the world. Nothing: it is right.
@@ -34,10 +40,10 @@ pub fn wrongs(report: &Report) -> Vec<String> {
             continue;
         }
         judge_words(run, report, &mut wrongs);
-        judge_verdicts(run, report, &mut wrongs);
-        judge_pods(run, report, &mut wrongs);
+        judge_verdicts(run, &mut wrongs);
+        judge_pods(run, &mut wrongs);
     }
-    judge_deletions(report, &mut wrongs);
+    judge_deletions(report, &runs, &mut wrongs);
     wrongs.extend(report.left.iter().map(|left| format!("left over: {left}")));
     if report.unanswered > 0 {
         wrongs.push(format!("{} messages or calls have no answer", report.unanswered));
@@ -64,7 +70,9 @@ fn runs(report: &Report) -> Vec<Run<'_>> {
         };
         match runs.iter_mut().rev().find(|run| run.simulation == asked.simulation) {
             Some(run) if !is_over(run) => run.asked.push(asked),
-            _ => runs.push(Run { simulation: &asked.simulation, asked: vec![asked], heard: Vec::new(), pods: Vec::new() }),
+            _ => {
+                runs.push(Run { simulation: &asked.simulation, asked: vec![asked], heard: Vec::new(), pods: Vec::new(), in_doubt_at: None })
+            }
         }
     }
     let of = |runs: &[Run<'_>], simulation: &str, at: Duration| {
@@ -83,7 +91,26 @@ fn runs(report: &Report) -> Vec<Run<'_>> {
         let run = earlier.filter(|_| !has_begun(&runs[last])).unwrap_or(last);
         runs[run].heard.push(heard);
     }
+    for (at, simulation) in &report.in_window {
+        // Whatever the record says: before all have said ready there is nothing to send.
+        if let Some(run) = of(&runs, simulation, *at).map(|index| &mut runs[index])
+            && all_ready_at(run, *at).is_some()
+        {
+            run.in_doubt_at.get_or_insert(*at);
+        }
+    }
     runs
+}
+
+/// When the last model of the run's first request said ready, of those pods that there were at this time.
+fn all_ready_at(run: &Run<'_>, at: Duration) -> Option<Duration> {
+    let ready_at = |model: &String| {
+        let of_model = run.pods.iter().filter(|pod| Report::of_pod(&pod.name).1 == *model && pod.created_at <= at);
+        // What a pod said says nothing of the one that was made in its place.
+        of_model.max_by_key(|pod| pod.created_at).and_then(|pod| pod.said_ready_at).filter(|ready_at| *ready_at <= at)
+    };
+    let times: Option<Vec<Duration>> = run.asked[0].models.iter().map(ready_at).collect();
+    times?.into_iter().max()
 }
 
 /// A request like the one of the run before that comes again after a reconnect may be that one, delivered by a broker that forgot its
@@ -93,7 +120,10 @@ fn is_taken_for_a_redelivery(run: &Run<'_>, before: &[Run<'_>], report: &Report)
     let is_alike =
         |earlier: &Run<'_>| earlier.simulation == run.simulation && earlier.asked.iter().any(|of_it| of_it.models == asked.models);
     let came_again = report.redelivered.iter().any(|(at, simulation)| simulation == run.simulation && *at >= asked.at);
-    let came_after_a_reconnect = report.told_again_after.iter().any(|at| (*at..*at + AFTER_A_RECONNECT).contains(&asked.at));
+    let came_after_a_reconnect = report.told_again_after.iter().any(|lost_at| {
+        let connected_at = report.connected.iter().find(|at| *at > lost_at);
+        connected_at.is_some_and(|connected_at| (*lost_at..*connected_at + AFTER_A_RECONNECT).contains(&asked.at))
+    });
     let Some(earlier) = before.iter().rev().find(|earlier| is_alike(earlier)) else { return false };
     let is_of_earlier = |heard: &&Heard| earlier.heard.iter().any(|before| before.word == heard.word);
     run.pods.is_empty() && run.heard.iter().all(is_of_earlier) && (came_again || came_after_a_reconnect)
@@ -104,32 +134,26 @@ fn judge_words(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
     let mut wrong = |what: &str| wrongs.push(format!("{simulation}: {what}"));
     let times = |word: &Word| run.heard.iter().filter(|heard| heard.word == *word).map(|heard| heard.at).collect::<Vec<_>>();
     // What was heard may have been on its way by then.
-    let may_come_again =
-        |first: Duration, again: Duration| report.told_again_after.iter().any(|at| (first.saturating_sub(ON_ITS_WAY)..=again).contains(at));
+    let may_come_again = |first: Duration, again: Duration| {
+        let from = first.saturating_sub(ON_ITS_WAY).max(again.saturating_sub(COMES_AGAIN_WITHIN));
+        report.told_again_after.iter().any(|at| (from..=again).contains(at))
+    };
 
     let models_ready = times(&Word::ModelsReady);
     if models_ready.len() > 1 {
         wrong(&format!("ModelsReady {} times", models_ready.len()));
     }
     let failed_at = first_failure(run);
-    let first_asked: BTreeSet<&String> = run.asked[0].models.iter().collect();
-    // What a pod said says nothing of the one that was made in its place.
-    let ready_at = |model: &String| {
-        let of_model = run.pods.iter().filter(|pod| Report::of_pod(&pod.name).1 == *model);
-        let before = of_model.filter(|pod| models_ready.first().is_none_or(|at| pod.created_at <= *at));
-        before.max_by_key(|pod| pod.created_at).and_then(|pod| pod.said_ready_at)
-    };
-    let all_ready_at =
-        first_asked.iter().map(|model| ready_at(model)).collect::<Option<Vec<_>>>().and_then(|times| times.into_iter().max());
+    let all_ready_at = all_ready_at(run, models_ready.first().copied().unwrap_or(Duration::MAX));
     if let Some(at) = models_ready.first() {
-        if all_ready_at.is_none_or(|ready| ready > *at) {
+        if all_ready_at.is_none() {
             wrong("ModelsReady before all said ready");
         }
         let is_known = |failure: &Duration| *failure + API_IS_AWAY < *at;
         if failed_at.as_ref().is_some_and(is_known) {
             wrong("ModelsReady although a model had failed long before");
         }
-    } else if all_ready_at.is_some() && failed_at.is_none() && !report.in_window.contains(simulation) {
+    } else if all_ready_at.is_some() && failed_at.is_none() && run.in_doubt_at.is_none() {
         wrong("no ModelsReady although all said ready and none has failed");
     }
 
@@ -173,7 +197,7 @@ fn first_failure(run: &Run<'_>) -> Option<Duration> {
 }
 
 /// Each verdict is what the container did.
-fn judge_verdicts(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
+fn judge_verdicts(run: &Run<'_>, wrongs: &mut Vec<String>) {
     for heard in &run.heard {
         let Word::ModelHasTerminated { model, success, exit_code } = &heard.word else { continue };
         if *success != (*exit_code == 0) {
@@ -182,7 +206,7 @@ fn judge_verdicts(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
         let pods: Vec<&&PodLife> = run.pods.iter().filter(|pod| Report::of_pod(&pod.name).1 == *model).collect();
         let is_own_end = |pod: &&&PodLife| pod.ended.is_some_and(|(at, code)| code == *exit_code && at <= heard.at);
         let is_by_hand = |pod: &&&PodLife| !success && pod.deleted_by_hand_at.is_some_and(|at| at <= heard.at);
-        let was_ended_openly = !success && report.in_window.contains(run.simulation);
+        let was_ended_openly = *exit_code == NO_EXIT_CODE && run.in_doubt_at.is_some_and(|at| at <= heard.at);
         if !pods.iter().any(|pod| is_own_end(pod) || is_by_hand(pod)) && !was_ended_openly {
             wrongs.push(format!("{}/{model}: told {exit_code}, which is not how it ended: {pods:?}", run.simulation));
         }
@@ -190,7 +214,7 @@ fn judge_verdicts(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
 }
 
 /// Each model has one pod, but where somebody deleted one that had not been told of.
-fn judge_pods(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
+fn judge_pods(run: &Run<'_>, wrongs: &mut Vec<String>) {
     let mut made: BTreeMap<&str, u32> = BTreeMap::new();
     for pod in run.pods.iter().filter(|pod| pod.deleted_by_hand_at.is_none()) {
         *made.entry(pod.name.as_str()).or_default() += 1;
@@ -202,14 +226,14 @@ fn judge_pods(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
     }
     for model in run.asked.iter().flat_map(|asked| &asked.models) {
         let has_pod = run.pods.iter().any(|pod| Report::of_pod(&pod.name).1 == *model);
-        if !has_pod && !report.in_window.contains(run.simulation) {
+        if !has_pod && run.in_doubt_at.is_none() {
             wrongs.push(format!("{}/{model} never had a pod", run.simulation));
         }
     }
 }
 
 /// A pod goes past its time, for a new run, or, ended by the service, before it had a node.
-fn judge_deletions(report: &Report, wrongs: &mut Vec<String>) {
+fn judge_deletions(report: &Report, runs: &[Run<'_>], wrongs: &mut Vec<String>) {
     for deletion in &report.deletions {
         let Some(pod) = report.pods.get(&deletion.uid) else {
             wrongs.push(format!("{} was deleted and is not the service's", deletion.uid));
@@ -228,7 +252,8 @@ fn judge_deletions(report: &Report, wrongs: &mut Vec<String>) {
                 })
         });
         // The service knows of a node what it was shown.
-        let is_ended_before_it_began = (!pod.had_node || report.lists_are_old) && report.in_window.contains(&simulation);
+        let is_ended_before_it_began = (!pod.had_node || report.lists_are_old)
+            && runs.iter().any(|run| run.simulation == simulation && run.in_doubt_at.is_some_and(|at| at <= deletion.at));
         if !is_past_its_time && !is_replaced && !is_ended_before_it_began {
             wrongs.push(format!("{} was deleted at {:?} and nobody asked for it: {pod:?}", pod.name, deletion.at));
         }

@@ -28,7 +28,7 @@ use world::World;
 
 /// How long a killed service is gone.
 const DOWN: Duration = Duration::from_secs(1);
-/// Of all plans `cargo test` plays one in so many; with SIMULATION=all it plays each. A prime: plans come in threes, eights and fourteens, and
+/// Of all plans `cargo test` plays one in so many; with SIMULATION=all it plays each. A prime: plans come in threes, eights and fifteens, and
 /// of each kind some are to be played.
 const SHARE: usize = 61;
 const SWARMS: u64 = 3000;
@@ -165,7 +165,7 @@ const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-const FAULTS: [Fault; 14] = [
+const FAULTS: [Fault; 15] = [
     Fault::Kill { down: DOWN },
     Fault::Kill { down: seconds(30) },
     Fault::BrokerIsKilled { down: seconds(5) },
@@ -176,6 +176,7 @@ const FAULTS: [Fault; 14] = [
     Fault::ApiIsAway { time: seconds(100) },
     Fault::ApiThrottles { requests: 5 },
     Fault::ApiFails { requests: 5 },
+    Fault::RolesAreUnknown { requests: 3 },
     Fault::AnswersAreLost { requests: 1 },
     Fault::WatchBreaks,
     Fault::HistoryIsForgotten,
@@ -206,7 +207,8 @@ fn swarms_of_faults_change_nothing_but_the_time() {
             Strike { when: When::At(at), fault: fault.unwrap() }
         });
         let strikes = strikes.collect();
-        (reference, Plan { seed, is_jittery: true, strikes, ..Plan::default() })
+        let list_age = if seed % 4 == 0 { random.usize(1..=LIST_AGE_MAX) } else { 0 };
+        (reference, Plan { seed, is_jittery: true, strikes, list_age, ..Plan::default() })
     });
     play_all("swarms_of_faults_change_nothing_but_the_time", plans.collect::<Vec<_>>());
 }

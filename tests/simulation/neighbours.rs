@@ -19,6 +19,8 @@ const CONTAINER_STARTS: Duration = Duration::from_millis(300);
 const CONTAINER_STOPS: Duration = Duration::from_millis(100);
 /// As long as a client waits for a connection.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
+/// The cache that an API server lists from may be so far behind.
+const CACHE_LAGS: Duration = Duration::from_secs(5);
 /// How long a watch leaves out an event that a later one may cover.
 const HIDDEN: Duration = Duration::from_secs(5);
 
@@ -66,17 +68,20 @@ impl World {
                     let UnixTime(unix) = self.unix();
                     self.report.deletions.push(Deletion { at: self.since, unix, uid: uid.to_string() });
                 }
-                if let Call::Pods { is_first: true } = call
-                    && self.plan.list_age > 0
-                    && self.incarnation > 1
-                    && self.old_lists.len() > self.plan.list_age
-                {
-                    return Ok(self.old_lists[self.old_lists.len() - 1 - self.plan.list_age].clone());
-                }
-                Ok(bytes)
+                let is_first_list = matches!(call, Call::Pods { is_first: true }) && self.incarnation > 1;
+                Ok(self.old_list().filter(|_| is_first_list).unwrap_or(bytes))
             }
             Reply::Lost => Err(lost("the answer is lost")),
         }
+    }
+
+    /// As many changes old as the plan says; among other faults, of the last moments.
+    fn old_list(&self) -> Option<Vec<u8>> {
+        let is_late = |(at, _): &(Duration, Vec<u8>)| self.plan.is_jittery && *at + CACHE_LAGS < self.since;
+        let missed = self.old_lists.iter().rev().take(self.plan.list_age).take_while(|list| !is_late(list)).count();
+        let is_wanted = missed > 0 && (self.plan.is_jittery || missed == self.plan.list_age);
+        let (_, list) = self.old_lists.iter().rev().nth(missed).filter(|_| is_wanted)?;
+        Some(list.clone())
     }
 
     /// As an administrator does it.
@@ -116,7 +121,7 @@ impl World {
         if has_changed && self.plan.list_age > 0 {
             let target = format!("{ALL_PODS}?labelSelector=mso.dots/simulator=so");
             let list = self.administer("GET", &target, &Value::Null).to_string();
-            self.old_lists.push(list.into_bytes());
+            self.old_lists.push((self.since, list.into_bytes()));
         }
         self.watch_speaks();
     }

@@ -72,6 +72,10 @@ pub enum Fault {
     ApiFails {
         requests: u32,
     },
+    /// Answered with 403, as by an API server that has just begun.
+    RolesAreUnknown {
+        requests: u32,
+    },
     /// Requests that change something are done, and not answered.
     AnswersAreLost {
         requests: u32,

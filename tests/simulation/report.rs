@@ -1,6 +1,6 @@
 //! What happened in a run, as everybody but the service saw it: facts for the judge.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,8 +65,10 @@ pub struct Report {
     pub deletions: Vec<Deletion>,
     /// When the service was killed, or lost its connection to the broker: what it had told may come again.
     pub told_again_after: Vec<Duration>,
-    /// Simulations whose `ModelsReady` was being sent when the service was killed or the broker lost its session.
-    pub in_window: BTreeSet<String>,
+    /// When the service was subscribed after it.
+    pub connected: Vec<Duration>,
+    /// Simulations whose `ModelsReady` was being sent, as their record says, when a process began or the broker lost its session; and when.
+    pub in_window: Vec<(Duration, String)>,
     /// Requests that came to the service a second time, as it had not acknowledged them: of which simulation, and when.
     pub redelivered: Vec<(Duration, String)>,
     /// What the service begins with after it was killed.

@@ -312,6 +312,7 @@ impl World {
             Packet::ConnAck(ack) => self.session_begins(ack.session_present),
             Packet::SubAck(_) => {
                 process.is_announced = true;
+                self.report.connected.push(self.since);
                 self.tell(Event::Broker(BrokerEvent::Connected));
             }
             Packet::Publish(publish) => {

@@ -49,8 +49,12 @@ const fn seconds(seconds: u64) -> Duration {
 const GOOD: Behaviour = Behaviour { says_ready: Some(seconds(2)), ends: Ends::AfterModelsReady(seconds(10), 0) };
 const CRASHES_BEFORE_READY: Behaviour = Behaviour { says_ready: None, ends: Ends::AfterStart(seconds(3), 1) };
 const CRASHES_AFTER_READY: Behaviour = Behaviour { says_ready: Some(seconds(2)), ends: Ends::AfterModelsReady(seconds(4), 3) };
+/// Before others have said ready.
+const CRASHES_EARLY: Behaviour = Behaviour { says_ready: Some(seconds(1)), ends: Ends::AfterStart(seconds(2), 1) };
 /// It does not wait for the others.
 const ENDS_BY_ITSELF: Behaviour = Behaviour { says_ready: Some(seconds(1)), ends: Ends::AfterStart(seconds(8), 0) };
+
+const SLOW: Behaviour = Behaviour { says_ready: Some(seconds(6)), ends: Ends::AfterStart(seconds(10), 0) };
 
 fn at(seconds: u64, simulation: &'static str, models: &[&'static str]) -> Request {
     Request { when: When::At(Duration::from_secs(seconds)), simulation, models: models.to_vec(), keep_logs_hours: 0.02 }
@@ -68,6 +72,11 @@ pub fn all() -> Vec<Workload> {
             "crash before ready",
             vec![at(5, "sim-a", &["m1", "m2"])],
             [("sim-a-m1", CRASHES_BEFORE_READY), ("sim-a-m2", ENDS_BY_ITSELF)],
+        ),
+        workload(
+            "crash after ready, before the others are",
+            vec![at(5, "sim-a", &["m1", "m2"])],
+            [("sim-a-m1", CRASHES_EARLY), ("sim-a-m2", SLOW)],
         ),
         workload("crash after ready", vec![at(5, "sim-a", &["m1", "m2"])], [("sim-a-m1", CRASHES_AFTER_READY), ("sim-a-m2", GOOD)]),
         workload("all fail", vec![at(5, "sim-a", &["m1", "m2"])], [("sim-a-m1", CRASHES_BEFORE_READY), ("sim-a-m2", CRASHES_BEFORE_READY)]),

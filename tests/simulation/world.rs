@@ -54,8 +54,8 @@ pub struct World {
     pub watches: u64,
     /// Uids of the pods that watches showed, in order; empty for a bookmark.
     pub watch_events: Vec<String>,
-    /// What a list answered after each change.
-    pub old_lists: Vec<Vec<u8>>,
+    /// When there was a change, and what a list answered after it.
+    pub old_lists: Vec<(Duration, Vec<u8>)>,
     pub broker: Broker,
     pub broker_is_up: bool,
     pub broker_is_unreachable_until: Duration,
@@ -348,7 +348,7 @@ impl World {
         }
         self.report.lists_are_old = self.plan.list_age > 0;
         let is_idle = self.process.as_ref().is_some_and(|process| process.core.is_idle());
-        self.report.unanswered = usize::from(!is_idle);
+        self.report.unanswered = usize::from(!is_idle) + self.broker.kept_for("mso-so");
     }
 }
 

@@ -74,6 +74,10 @@ impl Session {
         None
     }
 
+    pub(super) fn kept(&self) -> usize {
+        self.in_flight.len() + self.queued.len()
+    }
+
     pub(super) fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }
