@@ -3,6 +3,7 @@
 //! Time limits are those of ureq's phases: its limits for a whole request start a thread for each.
 
 pub mod answer;
+mod credentials;
 pub mod error;
 pub mod pod;
 pub mod record;
@@ -10,25 +11,24 @@ pub mod request;
 mod watch;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::BufReader;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
-use ureq::http::{self, HeaderValue, StatusCode, Uri, header};
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::http::{self, StatusCode, Uri, header};
+use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
 use crate::clock::{self, UnixTime};
-use crate::config::{KubernetesSettings, PodSettings, Tls, Token};
+use crate::config::{KubernetesSettings, PodSettings};
 use crate::ids::{PodName, RecordName, Shown};
 use crate::orchestrator::event::{Answer, PodCall, RecordAnswer, RecordCall};
 use crate::secret::Secret;
 use crate::supervise::{Beat, lock};
+use credentials::{TokenSource, bearer, tls_config};
 use error::Error;
 use pod::{Pod, SIMULATOR_LABEL};
 use record::{ConfigMap, FOUND_BYTES_MAX, FOUND_MAX, Found, SIMULATION_LABEL};
@@ -75,10 +75,6 @@ const LIST_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// etcd takes 1.5 MiB for an object, and JSON may write one byte as six.
 const OBJECT_BYTES_MAX: u64 = 16 * 1024 * 1024;
-
-/// The kubelet changes a mounted token well before its end, and client-go reads it each minute.
-/// <https://kubernetes.io/docs/concepts/storage/projected-volumes/#serviceaccounttoken>
-const TOKEN_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// Longer, and a server's mistake would stop us.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
@@ -340,106 +336,6 @@ fn agent(tls: &TlsConfig, connections: usize, reading: Reading) -> Agent {
         .into()
 }
 
-fn tls_config(tls: &Tls) -> Result<TlsConfig, String> {
-    let builder = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
-    Ok(match tls {
-        Tls::Verified(file) => builder.root_certs(root_certificates(file)?).build(),
-        Tls::Unverified => builder.disable_verification(true).build(),
-    })
-}
-
-fn root_certificates(file: &Path) -> Result<RootCerts, String> {
-    let shown = file.display();
-    let text = fs::read(file).map_err(|error| format!("KUBERNETES_CA_FILE {shown} cannot be read: {error}"))?;
-    let mut certificates = Vec::new();
-    for item in parse_pem(&text) {
-        if let PemItem::Certificate(certificate) = item.map_err(|error| format!("KUBERNETES_CA_FILE {shown} is no PEM: {error}"))? {
-            certificates.push(certificate);
-        }
-    }
-    // rustls skips what it cannot use, and then trusts nobody.
-    let der = certificates.iter().map(|certificate| rustls::pki_types::CertificateDer::from(certificate.der()));
-    let (usable, _) = rustls::RootCertStore::empty().add_parsable_certificates(der);
-    if usable == 0 {
-        return Err(format!("KUBERNETES_CA_FILE {shown} holds no certificate"));
-    }
-    Ok(RootCerts::from(certificates))
-}
-
-/// Where the token comes from, and the one in use.
-struct TokenSource {
-    source: Token,
-    held: Mutex<Option<Held>>,
-}
-
-struct Held {
-    token: Secret,
-    /// When it was last tried, also in vain.
-    read_at: Instant,
-}
-
-impl TokenSource {
-    /// A file may come later.
-    fn new(source: &Token) -> Result<Self, String> {
-        if let Token::Fixed(token) = source {
-            bearer(token)?;
-        }
-        Ok(Self { source: source.clone(), held: Mutex::default() })
-    }
-
-    /// Read again where it is old. A file that cannot be read leaves the token that there was.
-    fn current(&self) -> Result<Secret, Error> {
-        let path = match &self.source {
-            Token::Fixed(token) => return Ok(token.clone()),
-            Token::File(path) => path,
-        };
-        let now = clock::now().instant;
-        let mut held = lock(&self.held);
-        if let Some(held) = &*held
-            && now.saturating_duration_since(held.read_at) < TOKEN_AGE_MAX
-        {
-            return Ok(held.token.clone());
-        }
-        let token = match (read_token(path), &*held) {
-            (Ok(token), _) => token,
-            (Err(problem), Some(held)) => {
-                log::warn!("{problem}. The last token stays in use.");
-                held.token.clone()
-            }
-            (Err(problem), None) => return Err(Error::Lost(problem)),
-        };
-        *held = Some(Held { token: token.clone(), read_at: now });
-        Ok(token)
-    }
-
-    /// For a token that was refused: the file's, if that is another by now.
-    fn newer_than(&self, refused: &Secret) -> Option<Secret> {
-        let Token::File(path) = &self.source else { return None };
-        let mut held = lock(&self.held);
-        let token = read_token(path).ok().filter(|token| token != refused)?;
-        *held = Some(Held { token: token.clone(), read_at: clock::now().instant });
-        Some(token)
-    }
-}
-
-fn read_token(path: &Path) -> Result<Secret, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("the token in {} cannot be read: {error}", path.display()))?;
-    let token = Secret::new(text.trim());
-    bearer(&token).map_err(|problem| format!("{}: {problem}", path.display()))?;
-    Ok(token)
-}
-
-fn bearer(token: &Secret) -> Result<HeaderValue, String> {
-    let token = token.reveal().trim();
-    if token.is_empty() {
-        return Err("the token is empty".to_owned());
-    }
-    let mut value =
-        HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| "the token has a character that no HTTP header takes".to_owned())?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
 fn server_time<T>(response: &http::Response<T>) -> Option<UnixTime> {
     http_date(response.headers().get(header::DATE)?.to_str().ok()?)
 }
@@ -462,7 +358,10 @@ fn http_date(text: &str) -> Option<UnixTime> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::config::{Tls, Token};
 
     #[test]
     fn retry_after_is_seconds_or_a_date_and_never_more_than_a_minute() {
@@ -537,24 +436,5 @@ mod tests {
     fn an_ipv6_address_gets_its_brackets() {
         let client = client(&KubernetesSettings { host: "fd00::1".to_owned(), ..settings(Tls::Unverified) }).unwrap();
         assert_eq!(client.address, "https://[fd00::1]:6443");
-    }
-
-    #[test]
-    fn a_token_file_that_is_gone_leaves_the_last_token() {
-        let file = std::env::temp_dir().join(format!("mso-kube-token-{}", std::process::id()));
-        let source = TokenSource::new(&Token::File(file.clone())).unwrap();
-        assert!(matches!(source.current(), Err(Error::Lost(problem)) if problem.contains(file.to_str().unwrap())));
-        fs::write(&file, "one\n").unwrap();
-        let one = source.current().unwrap();
-        assert_eq!(one.reveal(), "one");
-        assert_eq!(source.newer_than(&one), None, "the file holds what was refused");
-        fs::write(&file, "two").unwrap();
-        assert_eq!(source.current().unwrap().reveal(), "one", "a minute has not gone by");
-        assert_eq!(source.newer_than(&one).unwrap().reveal(), "two", "but a refused token is replaced at once");
-        assert_eq!(source.current().unwrap().reveal(), "two");
-        fs::remove_file(&file).unwrap();
-        assert_eq!(source.current().unwrap().reveal(), "two");
-        source.held.lock().unwrap().as_mut().unwrap().read_at -= TOKEN_AGE_MAX;
-        assert_eq!(source.current().unwrap().reveal(), "two", "the file is read again, in vain");
     }
 }
