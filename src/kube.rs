@@ -28,7 +28,7 @@ use crate::ids::{PodName, RecordName, Shown};
 use crate::orchestrator::event::{Answer, PodCall, RecordAnswer, RecordCall};
 use crate::secret::Secret;
 use crate::supervise::{Beat, lock};
-use credentials::{TokenSource, bearer, tls_config};
+use credentials::{TokenSource, Trust, bearer};
 use error::Error;
 use pod::{Pod, SIMULATOR_LABEL};
 use record::{ConfigMap, FOUND_BYTES_MAX, FOUND_MAX, Found, SIMULATION_LABEL};
@@ -88,9 +88,7 @@ pub struct Client {
     address: String,
     namespace: String,
     pods: PodSettings,
-    tls: TlsConfig,
-    calls: Agent,
-    logs: Agent,
+    agents: Mutex<Agents>,
     token: TokenSource,
     warned: Mutex<BTreeSet<String>>,
 }
@@ -107,14 +105,11 @@ impl Client {
         if !is_host {
             return Err(format!("KUBERNETES_HOST is {}, which is no host name and no address", Shown::of(&settings.host)));
         }
-        let tls = tls_config(&settings.tls)?;
         Ok(Self {
             address,
             namespace: settings.namespace.clone(),
             pods: pods.clone(),
-            calls: agent(&tls, connections, Reading::Whole(BODY_TIME)),
-            logs: agent(&tls, connections, Reading::Whole(LOG_TIME)),
-            tls,
+            agents: Mutex::new(Agents::new(Trust::new(&settings.tls)?, connections)),
             token: TokenSource::new(&settings.token)?,
             warned: Mutex::default(),
         })
@@ -126,7 +121,7 @@ impl Client {
     /// See [`Error`]. After `Lost` and `Unreadable` the call may have been done.
     pub fn call(&self, call: &PodCall) -> Result<Answer, Error> {
         let request = Request::of(call, &self.namespace, &self.pods);
-        let response = self.send(&self.calls, &request)?;
+        let response = self.send(Purpose::Call, &request)?;
         self.log_warnings(&response, call);
         answer::of_call(call, &self.read_body(response)?, &self.address)
     }
@@ -136,7 +131,7 @@ impl Client {
     /// # Errors
     /// See [`Error`]. `Unreadable` also where the name is somebody else's. After `Lost` and `Unreadable` the call may have been done.
     pub fn call_record(&self, call: &RecordCall) -> Result<RecordAnswer, Error> {
-        let response = self.send(&self.calls, &Request::of_record(call, &self.namespace, &self.pods.simulator))?;
+        let response = self.send(Purpose::Call, &Request::of_record(call, &self.namespace, &self.pods.simulator))?;
         answer::of_record_call(call, &self.read_body(response)?, &self.pods.simulator, &self.address)
     }
 
@@ -184,7 +179,7 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub fn read_log(&self, pod: &PodName, container: &str) -> Result<String, Error> {
-        let response = self.send(&self.logs, &Request::log(&self.namespace, pod, container))?;
+        let response = self.send(Purpose::Log, &Request::log(&self.namespace, pod, container))?;
         request::log_tail(response.into_body().into_reader()).map_err(|error| Error::from_body(error, &self.address))
     }
 
@@ -207,9 +202,7 @@ impl Client {
     /// See [`Error`]. That the version is too old is said here or by the first event.
     pub fn watch_pods(&self, resource_version: &str, timeout_seconds: u32) -> Result<Watch, Error> {
         let request = Request::watch(&self.namespace, &self.pods.simulator, resource_version, timeout_seconds);
-        // A connection that may have died unseen is never used again.
-        let agent = agent(&self.tls, 1, Reading::Endless { idle: WATCH_IDLE_TIME });
-        let response = self.send(&agent, &request)?;
+        let response = self.send(Purpose::Watch, &request)?;
         let server_time = server_time(&response);
         Ok(Watch::new(response.into_body().into_reader(), &self.address, server_time))
     }
@@ -240,7 +233,7 @@ impl Client {
 
     /// And when the API server sent it.
     fn page<T: DeserializeOwned>(&self, request: &Request) -> Result<(Page<T>, Option<UnixTime>), Error> {
-        let response = self.send(&self.calls, request)?;
+        let response = self.send(Purpose::Call, request)?;
         let server_time = server_time(&response);
         let body = response.into_body().into_with_config().limit(LIST_BYTES_MAX).reader();
         let page = serde_json::from_reader(BufReader::new(body)).map_err(|error| Error::from_json(error, &self.address))?;
@@ -248,15 +241,16 @@ impl Client {
     }
 
     /// Sends it and sees to the token. What comes back is a success.
-    fn send(&self, agent: &Agent, request: &Request) -> Result<http::Response<Body>, Error> {
+    fn send(&self, purpose: Purpose, request: &Request) -> Result<http::Response<Body>, Error> {
+        let agent = lock(&self.agents).newest(purpose);
         let token = self.token.current()?;
-        let mut response = self.send_with(agent, request, &token)?;
+        let mut response = self.send_with(&agent, request, &token)?;
         if response.status() == StatusCode::UNAUTHORIZED
             && let Some(newer) = self.token.newer_than(&token)
         {
             // What it says does not matter, but that it is read.
             let _ = self.read_body(response);
-            response = self.send_with(agent, request, &newer)?;
+            response = self.send_with(&agent, request, &newer)?;
         }
         if response.status().is_success() {
             return Ok(response);
@@ -281,7 +275,12 @@ impl Client {
                 builder.body(content.bytes.as_slice()).map_err(ureq::Error::from).and_then(|request| agent.run(request))
             }
         };
-        result.map_err(|error| Error::from_http(error, &self.address))
+        result.map_err(|error| {
+            if error::is_untrusted(&error) {
+                lock(&self.agents).trust.look_again();
+            }
+            Error::from_http(error, &self.address)
+        })
     }
 
     /// To its end, or the connection could not be used again.
@@ -302,16 +301,49 @@ impl Client {
     }
 }
 
-/// How long an answer's body may take.
-enum Reading {
-    Whole(Duration),
-    Endless { idle: Duration },
+/// All trust the same CA.
+struct Agents {
+    trust: Trust,
+    calls: Agent,
+    logs: Agent,
+    connections: usize,
 }
 
-fn agent(tls: &TlsConfig, connections: usize, reading: Reading) -> Agent {
-    let (whole, idle) = match reading {
-        Reading::Whole(time) => (Some(time), None),
-        Reading::Endless { idle } => (None, Some(idle)),
+impl Agents {
+    fn new(trust: Trust, connections: usize) -> Self {
+        let of = |purpose| agent(&trust.tls, connections, purpose);
+        Self { calls: of(Purpose::Call), logs: of(Purpose::Log), trust, connections }
+    }
+
+    fn newest(&mut self, purpose: Purpose) -> Agent {
+        if self.trust.look() {
+            // Idle connections go with the agents that made them: nobody vouches for their other end any more. What is under way ends as
+            // it began, a watch within minutes.
+            self.calls = agent(&self.trust.tls, self.connections, Purpose::Call);
+            self.logs = agent(&self.trust.tls, self.connections, Purpose::Log);
+        }
+        match purpose {
+            Purpose::Call => self.calls.clone(),
+            Purpose::Log => self.logs.clone(),
+            // A connection that may have died unseen is never used again.
+            Purpose::Watch => agent(&self.trust.tls, 1, Purpose::Watch),
+        }
+    }
+}
+
+/// What for: it says how long an answer's body may take.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Call,
+    Log,
+    Watch,
+}
+
+fn agent(tls: &TlsConfig, connections: usize, purpose: Purpose) -> Agent {
+    let (whole, idle) = match purpose {
+        Purpose::Call => (Some(BODY_TIME), None),
+        Purpose::Log => (Some(LOG_TIME), None),
+        Purpose::Watch => (None, Some(WATCH_IDLE_TIME)),
     };
     Agent::config_builder()
         .http_status_as_error(false)

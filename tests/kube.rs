@@ -7,6 +7,7 @@ mod support;
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -19,7 +20,7 @@ use mso::ids::{DeployId, ModelId, PodName, RecordName, SimulationId, SimulatorId
 use mso::kube::error::Error;
 use mso::kube::pod::{NewPod, Pod, Variable};
 use mso::kube::record::{Content, Found, NewRecord, Progress, Record};
-use mso::kube::{Client, WatchEvent};
+use mso::kube::{Client, PodList, WatchEvent};
 use mso::orchestrator::event::{Answer, CrashLog, Event, PodCall, PodsEvent, Question, RecordAnswer, RecordCall};
 use mso::secret::Secret;
 use mso::supervise::Beat;
@@ -153,6 +154,72 @@ fn a_certificate_that_is_not_trusted_is_said_so() {
     assert!(matches!(error, Error::Lost(_)));
     assert!(error.to_string().contains("certificate is not trusted") && error.to_string().contains("KUBERNETES_CA_FILE"), "{error}");
     assert!(client(&KubernetesSettings { tls: Tls::Unverified, ..settings_of(&namespace) }).list_pods(&Beat::default()).is_ok());
+}
+
+#[test]
+fn another_ca_in_the_file_is_trusted_without_a_restart() {
+    let ca = RotatingCa::new();
+    assert!(ca.list().is_ok());
+    let list = answer("200 OK", &json!({"metadata": {"resourceVersion": "4"}, "items": []}).to_string());
+    let bookmark = json!({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "6"}}});
+    let server = Script::of(vec![list, answer("200 OK", &format!("{bookmark}\n"))]);
+    ca.wire.lead_to(server.address());
+    for phrase in ["the first call", "the second, with the same file"] {
+        let error = ca.list().unwrap_err().to_string();
+        assert!(error.contains("certificate is not trusted") && error.contains("KUBERNETES_CA_FILE"), "{phrase}: {error}");
+    }
+    std::fs::write(&ca.file, LOOPBACK_CA).unwrap();
+    assert_eq!(ca.list().unwrap().resource_version, "4");
+    let mut watch = ca.client.watch_pods("4", 1).unwrap();
+    assert_eq!(watch.next(), Some(Ok(WatchEvent::Bookmark("6".to_owned()))), "a watch trusts it too");
+}
+
+#[test]
+fn a_ca_file_that_breaks_leaves_the_last_ca() {
+    let ca = RotatingCa::new();
+    let list = answer("200 OK", &json!({"metadata": {"resourceVersion": "4"}, "items": []}).to_string());
+    let server = Script::of(vec![list]);
+    let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (phrase, text) in [("an empty file", Some("")), ("no certificate", Some(no_certificate)), ("no file", None)] {
+        match text {
+            Some(text) => std::fs::write(&ca.file, text).unwrap(),
+            None => std::fs::remove_file(&ca.file).unwrap(),
+        }
+        ca.wire.lead_to(server.address());
+        for _ in 0..2 {
+            let error = ca.list().unwrap_err().to_string();
+            assert!(error.contains("certificate is not trusted"), "{phrase}, of which there is none now: {error}");
+        }
+        ca.wire.lead_to(ca.namespace.api_address());
+        assert!(ca.list().is_ok(), "{phrase}");
+    }
+    std::fs::write(&ca.file, LOOPBACK_CA).unwrap();
+    ca.wire.lead_to(server.address());
+    assert!(ca.list().is_err(), "a minute has not gone by, and all was well");
+    assert_eq!(ca.list().unwrap().resource_version, "4", "but then it is looked at again");
+}
+
+/// A client that trusts the CA in `file`: at first that of devkit's cluster, which is where the wire leads.
+struct RotatingCa {
+    namespace: Namespace,
+    wire: Wire,
+    file: PathBuf,
+    client: Client,
+}
+
+impl RotatingCa {
+    fn new() -> Self {
+        // Its certificate is also for this end of the wire.
+        let namespace = Namespace::with_account(Ground::Devkit);
+        let wire = Wire::to(&namespace);
+        let file = namespace.file("rotating-ca.crt", &std::fs::read_to_string(namespace.ca_file()).unwrap());
+        let client = client(&KubernetesSettings { tls: Tls::Verified(file.clone()), ..wire.settings(&namespace) });
+        Self { namespace, wire, file, client }
+    }
+
+    fn list(&self) -> Result<PodList, Error> {
+        self.client.list_pods(&Beat::default())
+    }
 }
 
 #[test]
@@ -468,6 +535,7 @@ fn client_of(namespace: &Namespace) -> Client {
 /// A stretch of wire to the API server that counts connections and can be cut.
 struct Wire {
     port: u16,
+    far: Arc<Mutex<(String, u16)>>,
     connections: Arc<AtomicUsize>,
     ends: Arc<Mutex<Vec<TcpStream>>>,
 }
@@ -475,11 +543,16 @@ struct Wire {
 impl Wire {
     fn to(namespace: &Namespace) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let wire = Self { port: listener.local_addr().unwrap().port(), connections: Arc::default(), ends: Arc::default() };
-        let (connections, ends) = (wire.connections.clone(), wire.ends.clone());
-        let (host, port) = namespace.api_address();
+        let wire = Self {
+            port: listener.local_addr().unwrap().port(),
+            far: Arc::new(Mutex::new(namespace.api_address())),
+            connections: Arc::default(),
+            ends: Arc::default(),
+        };
+        let (far, connections, ends) = (wire.far.clone(), wire.connections.clone(), wire.ends.clone());
         spawn(move || {
             for near in listener.incoming() {
+                let (host, port) = far.lock().unwrap().clone();
                 let (near, far) = (near.unwrap(), TcpStream::connect((host.as_str(), port)).unwrap());
                 connections.fetch_add(1, Ordering::SeqCst);
                 ends.lock().unwrap().push(near.try_clone().unwrap());
@@ -497,6 +570,11 @@ impl Wire {
     /// The certificate need not be for this end of the wire.
     fn settings(&self, namespace: &Namespace) -> KubernetesSettings {
         KubernetesSettings { host: "127.0.0.1".to_owned(), port: self.port, tls: Tls::Unverified, ..settings_of(namespace) }
+    }
+
+    fn lead_to(&self, far: (String, u16)) {
+        *self.far.lock().unwrap() = far;
+        self.cut();
     }
 
     fn cut(&self) {
@@ -544,14 +622,13 @@ impl Script {
         script
     }
 
+    fn address(&self) -> (String, u16) {
+        ("127.0.0.1".to_owned(), self.port)
+    }
+
     fn settings(&self) -> KubernetesSettings {
-        KubernetesSettings {
-            host: "127.0.0.1".to_owned(),
-            port: self.port,
-            token: Token::Fixed(Secret::new("a token")),
-            tls: Tls::Unverified,
-            namespace: "dots".to_owned(),
-        }
+        let (host, port) = self.address();
+        KubernetesSettings { host, port, token: Token::Fixed(Secret::new("a token")), tls: Tls::Unverified, namespace: "dots".to_owned() }
     }
 
     /// Method and path of each.
@@ -579,23 +656,9 @@ fn spawn(body: impl FnOnce() + Send + 'static) {
 /// A CA that has signed nothing. Its key was thrown away.
 const ANOTHER_CA: &str = include_str!("support/another-ca.crt");
 
-const LOOPBACK_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
-MIIBmjCCAUGgAwIBAgIUL9I+6Mr8B4RgPqB8tbVU07nbHEUwCgYIKoZIzj0EAwIw
-FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMzIzMDEzM1oYDzIxMjYxMDMw
-MjMwMTMzWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
-PQMBBwNCAASX3BLoa7iIQK/pWyrk5LjRJ0P15Z5Uz1u96+S4Sgt7GHMhmfSGJq6w
-8Hz/Fjt+qBsIU2+HAjQGDyxgWUQCIo6io28wbTAdBgNVHQ4EFgQUGR69mhcZTBlD
-vQLL2z8cq/bfLRUwHwYDVR0jBBgwFoAUGR69mhcZTBlDvQLL2z8cq/bfLRUwDwYD
-VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
-zj0EAwIDRwAwRAIgaaQxt0NqSGfh+r8mzvOMsG4Gz31fOaYdD6uG52aSlSACIDHo
-ATORhO59Cpo7VF+nVX8DmGoqQcwGn1QE9pRIroZo
------END CERTIFICATE-----
-";
+/// For `localhost` and 127.0.0.1, from a CA whose own key was thrown away: made as those of devkit's cluster are.
+const LOOPBACK_CA: &str = include_str!("support/loopback-ca.crt");
+const LOOPBACK_CERTIFICATE: &str = include_str!("support/loopback.crt");
 
 /// Opens nothing: the scripted server alone has it.
-const LOOPBACK_KEY: &str = "-----BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgj1L0LY5wCXDQVBWi
-pnGeZF6PQGCCCxD8eReUTPl7gr+hRANCAASX3BLoa7iIQK/pWyrk5LjRJ0P15Z5U
-z1u96+S4Sgt7GHMhmfSGJq6w8Hz/Fjt+qBsIU2+HAjQGDyxgWUQCIo6i
------END PRIVATE KEY-----
-";
+const LOOPBACK_KEY: &str = include_str!("support/loopback.key");

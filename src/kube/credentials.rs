@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ureq::http::HeaderValue;
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsConfigBuilder, parse_pem};
 
 use super::error::Error;
 use crate::clock;
@@ -14,23 +14,75 @@ use crate::config::{Tls, Token};
 use crate::secret::Secret;
 use crate::supervise::lock;
 
-/// The kubelet changes a mounted token well before its end, and client-go reads it each minute.
+/// The kubelet changes a mounted file well before what was in it ends, and client-go reads a token each minute.
 /// <https://kubernetes.io/docs/concepts/storage/projected-volumes/#serviceaccounttoken>
-const TOKEN_AGE_MAX: Duration = Duration::from_secs(60);
+const FILE_AGE_MAX: Duration = Duration::from_secs(60);
 
-pub(super) fn tls_config(tls: &Tls) -> Result<TlsConfig, String> {
-    let builder = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
-    Ok(match tls {
-        Tls::Verified(file) => builder.root_certs(root_certificates(file)?).build(),
-        Tls::Unverified => builder.disable_verification(true).build(),
-    })
+/// Whom the API server's certificate must come from.
+pub(super) struct Trust {
+    source: Tls,
+    /// What agents are made with.
+    pub(super) tls: TlsConfig,
+    /// What `tls` was made of.
+    pem: Vec<u8>,
+    /// When the file was last looked at, also in vain. None: the next call does.
+    looked_at: Option<Instant>,
+    /// Why it was of no use then, so as to say it once.
+    problem: Option<String>,
 }
 
-fn root_certificates(file: &Path) -> Result<RootCerts, String> {
+impl Trust {
+    pub(super) fn new(source: &Tls) -> Result<Self, String> {
+        let (tls, pem) = match source {
+            Tls::Verified(file) => {
+                let pem = read_ca(file)?;
+                (verified(&pem, file)?, pem)
+            }
+            Tls::Unverified => (tls_config().disable_verification(true).build(), Vec::new()),
+        };
+        Ok(Self { source: source.clone(), tls, pem, looked_at: Some(clock::now().instant), problem: None })
+    }
+
+    /// Looks at the file where that is due, and says whether `tls` is another one now. A file that is of no use changes nothing.
+    pub(super) fn look(&mut self) -> bool {
+        let Tls::Verified(file) = &self.source else { return false };
+        let now = clock::now().instant;
+        if self.looked_at.is_some_and(|looked_at| now.saturating_duration_since(looked_at) < FILE_AGE_MAX) {
+            return false;
+        }
+        self.looked_at = Some(now);
+        let changed = read_ca(file).and_then(|pem| if pem == self.pem { Ok(None) } else { Ok(Some((verified(&pem, file)?, pem))) });
+        match changed {
+            Ok(None) => self.problem = None,
+            Ok(Some((tls, pem))) => {
+                log::info!("KUBERNETES_CA_FILE {} has changed, and what it holds now is trusted.", file.display());
+                (self.tls, self.pem, self.problem) = (tls, pem, None);
+                return true;
+            }
+            Err(problem) => {
+                if self.problem.as_ref() != Some(&problem) {
+                    log::warn!("{problem}. What it held before stays trusted.");
+                }
+                self.problem = Some(problem);
+            }
+        }
+        false
+    }
+
+    /// A certificate was not trusted, and its CA may be in the file by now.
+    pub(super) fn look_again(&mut self) {
+        self.looked_at = None;
+    }
+}
+
+fn read_ca(file: &Path) -> Result<Vec<u8>, String> {
+    fs::read(file).map_err(|error| format!("KUBERNETES_CA_FILE {} cannot be read: {error}", file.display()))
+}
+
+fn verified(pem: &[u8], file: &Path) -> Result<TlsConfig, String> {
     let shown = file.display();
-    let text = fs::read(file).map_err(|error| format!("KUBERNETES_CA_FILE {shown} cannot be read: {error}"))?;
     let mut certificates = Vec::new();
-    for item in parse_pem(&text) {
+    for item in parse_pem(pem) {
         if let PemItem::Certificate(certificate) = item.map_err(|error| format!("KUBERNETES_CA_FILE {shown} is no PEM: {error}"))? {
             certificates.push(certificate);
         }
@@ -41,10 +93,14 @@ fn root_certificates(file: &Path) -> Result<RootCerts, String> {
     if usable == 0 {
         return Err(format!("KUBERNETES_CA_FILE {shown} holds no certificate"));
     }
-    Ok(RootCerts::from(certificates))
+    Ok(tls_config().root_certs(RootCerts::from(certificates)).build())
 }
 
-/// Where the token comes from, and the one in use.
+fn tls_config() -> TlsConfigBuilder {
+    TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+}
+
+// Where the token comes from, and the one in use.
 pub(super) struct TokenSource {
     source: Token,
     held: Mutex<Option<Held>>,
@@ -74,7 +130,7 @@ impl TokenSource {
         let now = clock::now().instant;
         let mut held = lock(&self.held);
         if let Some(held) = &*held
-            && now.saturating_duration_since(held.read_at) < TOKEN_AGE_MAX
+            && now.saturating_duration_since(held.read_at) < FILE_AGE_MAX
         {
             return Ok(held.token.clone());
         }
@@ -137,7 +193,39 @@ mod tests {
         assert_eq!(source.current().unwrap().reveal(), "two");
         fs::remove_file(&file).unwrap();
         assert_eq!(source.current().unwrap().reveal(), "two");
-        source.held.lock().unwrap().as_mut().unwrap().read_at -= TOKEN_AGE_MAX;
+        source.held.lock().unwrap().as_mut().unwrap().read_at -= FILE_AGE_MAX;
         assert_eq!(source.current().unwrap().reveal(), "two", "the file is read again, in vain");
+    }
+
+    #[test]
+    fn a_ca_file_is_looked_at_each_minute_and_where_a_certificate_was_not_trusted() {
+        const CA: &str = include_str!("../../tests/support/another-ca.crt");
+        let file = std::env::temp_dir().join(format!("mso-kube-ca-{}", std::process::id()));
+        fs::write(&file, CA).unwrap();
+        let mut trust = Trust::new(&Tls::Verified(file.clone())).unwrap();
+        let a_minute_later = |trust: &mut Trust| *trust.looked_at.as_mut().unwrap() -= FILE_AGE_MAX;
+        a_minute_later(&mut trust);
+        assert!(!trust.look(), "it is the same");
+
+        fs::write(&file, format!("{CA}{}", include_str!("../../tests/support/loopback-ca.crt"))).unwrap();
+        assert!(!trust.look(), "a minute has not gone by");
+        a_minute_later(&mut trust);
+        assert!(trust.look());
+        assert!(!trust.look(), "it is looked at once");
+
+        fs::write(&file, CA).unwrap();
+        trust.look_again();
+        assert!(trust.look(), "at once");
+
+        fs::remove_file(&file).unwrap();
+        a_minute_later(&mut trust);
+        assert!(!trust.look(), "nothing else can be trusted");
+        assert!(trust.problem.as_ref().is_some_and(|problem| problem.contains("cannot be read")), "{:?}", trust.problem);
+        fs::write(&file, CA).unwrap();
+        assert!(!trust.look(), "it is not looked at again before a minute has gone by");
+        a_minute_later(&mut trust);
+        assert!(!trust.look(), "it is what is trusted already");
+        assert_eq!(trust.problem, None);
+        fs::remove_file(&file).unwrap();
     }
 }

@@ -69,16 +69,15 @@ impl Error {
 
     /// `address` is whom we spoke to.
     pub(super) fn from_http(error: ureq::Error, address: &str) -> Self {
+        if let Some(error) = of_tls(&error) {
+            return Self::Lost(format!("{address}: {}", tls_problem(error)));
+        }
         let why = match error {
             ureq::Error::BodyExceedsLimit(limit) => return Self::Unreadable(format!("{address}: more than {limit} bytes")),
             error @ (ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..)) => {
                 return Self::Unreadable(format!("{address}: not the HTTP that we know: {error}"));
             }
-            ureq::Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-                Some(error) => tls_problem(error),
-                None => error.to_string(),
-            },
-            ureq::Error::Rustls(error) => tls_problem(&error),
+            ureq::Error::Io(error) => error.to_string(),
             ureq::Error::Timeout(phase) => format!("time limit: {phase}"),
             other => other.to_string(),
         };
@@ -97,6 +96,19 @@ impl Error {
             serde_json::error::Category::Eof => Self::Lost(format!("{address}: the answer is cut off")),
             serde_json::error::Category::Syntax | serde_json::error::Category::Data => Self::Unreadable(format!("{address}: {error}")),
         }
+    }
+}
+
+/// The API server's certificate was refused, and nothing was sent.
+pub(super) fn is_untrusted(error: &ureq::Error) -> bool {
+    matches!(of_tls(error), Some(rustls::Error::InvalidCertificate(_)))
+}
+
+fn of_tls(error: &ureq::Error) -> Option<&rustls::Error> {
+    match error {
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
+        ureq::Error::Rustls(error) => Some(error),
+        _ => None,
     }
 }
 

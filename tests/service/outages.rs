@@ -68,13 +68,16 @@ fn a_token_that_is_no_longer_valid_is_replaced_by_the_one_in_its_file() {
 }
 
 #[test]
-fn a_certificate_that_is_not_trusted_is_said_and_tried_again() {
+fn a_certificate_that_is_not_trusted_is_said_until_the_file_holds_its_ca() {
     let stage = Stage::new();
     let mut settings = stage.settings();
-    settings.insert("KUBERNETES_CA_FILE".to_owned(), stage.namespace.file("another-ca.crt", ANOTHER_CA).display().to_string());
+    let file = stage.namespace.file("changing-ca.crt", ANOTHER_CA);
+    settings.insert("KUBERNETES_CA_FILE".to_owned(), file.display().to_string());
     let mut mso = Service::start(&settings);
     mso.line("certificate");
     assert!(!mso.has_ended());
+    std::fs::copy(stage.namespace.ca_file(), file).unwrap();
+    stage.run_one_more();
     mso.stops_in_time_on("TERM");
 }
 
