@@ -21,6 +21,7 @@
 //!   `kube-root-ca.crt`, which each namespace has in a real cluster, is not there.
 //! - **No object is too large** that comes in a request within [`BODY_BYTES_MAX`] and keeps its own limits. A real one's etcd refuses what
 //!   is over 1.5 MiB with a 500; a ConfigMap can be that by its keys, as its limit counts the values alone.
+//! - **A page** is the last one where nothing follows that is selected. A real one may promise another then, which is empty.
 //! - **Of the API** there are pods, their logs and ConfigMaps, and nothing else: no namespaces (see [`Server::create_namespace`]), events,
 //!   `exec`. No PUT, no DELETE of a collection, no `generateName`, no watch with `sendInitialEvents`, no strategic merge patches and
 //!   server-side apply, no field selectors; JSON only. `propagationPolicy` has no effect, and no patch changes `kind` or `apiVersion`.

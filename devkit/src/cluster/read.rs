@@ -28,8 +28,9 @@ impl Cluster {
             }
             let (version, after) = parse_continue(next, resource)
                 .ok_or_else(|| Status::bad_request("invalid continue token: continue key is not valid: it was not made by this server"))?;
+            let version = version.unwrap_or_else(|| self.store.version());
             if version < self.store.compacted() {
-                return Err(Status::expired_continue());
+                return Err(Status::expired_continue(continue_token(None, &after)));
             }
             (version, Some(after))
         };
@@ -47,7 +48,7 @@ impl Cluster {
             }
             items.push(item);
             if limit > 0 && items.len() as i64 == limit && selected.peek().is_some() {
-                metadata["continue"] = continue_token(version, key).into();
+                metadata["continue"] = continue_token(Some(version), key).into();
                 if selector.is_empty() {
                     metadata["remainingItemCount"] = selected.count().into();
                 }

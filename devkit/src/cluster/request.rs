@@ -79,14 +79,21 @@ pub(super) fn parse_version(text: &str) -> Result<u64, String> {
     text.parse().map_err(invalid)
 }
 
-/// Opaque to clients: the version, and the last object that was listed.
-pub(super) fn continue_token(version: u64, last: &Key) -> String {
+/// As a real one's tokens have it, where a list goes on at whatever version is the last one by then.
+const PRESENT: &str = "-1";
+
+/// Opaque to clients: the version, none for the present, and the last object that was listed.
+pub(super) fn continue_token(version: Option<u64>, last: &Key) -> String {
+    let version = version.map_or_else(|| PRESENT.to_owned(), |version| version.to_string());
     format!("{version}/{}/{}", last.namespace, last.name)
 }
 
-pub(super) fn parse_continue(token: &str, resource: Resource) -> Option<(u64, Key)> {
+pub(super) fn parse_continue(token: &str, resource: Resource) -> Option<(Option<u64>, Key)> {
     let mut parts = token.splitn(3, '/');
-    let version = parts.next()?.parse().ok()?;
+    let version = match parts.next()? {
+        PRESENT => None,
+        version => Some(version.parse().ok()?),
+    };
     let (namespace, name) = (parts.next()?.to_owned(), parts.next()?.to_owned());
     Some((version, Key { resource, namespace, name }))
 }

@@ -16,13 +16,15 @@ pub struct Status {
     pub message: String,
     /// Null where there is nothing more to say.
     pub details: Value,
+    /// Where a list goes on; empty for most.
+    pub r#continue: String,
     /// The header `Retry-After`.
     pub retry_after_seconds: Option<u32>,
 }
 
 impl Status {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Value::Null, retry_after_seconds: None }
+        Self { code, reason, message: message.into(), details: Value::Null, r#continue: String::new(), retry_after_seconds: None }
     }
 
     /// 429, with a time to wait.
@@ -95,13 +97,13 @@ impl Status {
         Self::new(410, "Expired", format!("too old resource version: {version} ({oldest})"))
     }
 
-    /// A page that cannot be of the first one's moment any more.
-    pub(super) fn expired_continue() -> Self {
+    /// A page that cannot be of the first one's moment any more. `rest` continues the list at the present.
+    pub(super) fn expired_continue(rest: String) -> Self {
         let message = "The provided continue parameter is too old to display a consistent list result. You can start a new list without \
             the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the \
             provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk \
             was returned and now may show up in the list.";
-        Self::new(410, "Expired", message)
+        Self { r#continue: rest, ..Self::new(410, "Expired", message) }
     }
 
     pub(super) fn too_large() -> Self {
@@ -150,6 +152,9 @@ impl Status {
         });
         if !self.reason.is_empty() {
             body["reason"] = self.reason.into();
+        }
+        if !self.r#continue.is_empty() {
+            body["metadata"]["continue"] = self.r#continue.as_str().into();
         }
         if !self.details.is_null() {
             body["details"] = self.details.clone();

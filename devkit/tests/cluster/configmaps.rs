@@ -117,6 +117,8 @@ impl Script<'_> {
         let token = |page: &devkit::api::Answer| page.body["metadata"]["continue"].as_str().unwrap_or_default().replace('=', "%3D");
         let second = self.page("the second page of ConfigMaps", &format!("{selected}&continue={}", token(&first)));
         self.page("the last page of ConfigMaps", &format!("{selected}&continue={}", token(&second)));
+        let rest = format!("{path}?limit=10&labelSelector=app%3Dlist&continue={}", self.ground.rest_as_it_is_now);
+        self.page("the rest of the ConfigMaps as they are now", &rest);
         self.page("a page of ConfigMaps that are now", &format!("{path}?limit=10&labelSelector=app%3Dlist"));
         let version = first.body["metadata"]["resourceVersion"].as_str().unwrap_or_default();
         let query = format!("labelSelector=app%3Dlist&resourceVersionMatch=Exact&resourceVersion={version}");

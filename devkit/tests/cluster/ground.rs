@@ -13,6 +13,9 @@ use serde_json::Value;
 pub(crate) struct Ground {
     pub(crate) api: Api,
     pub(crate) namespace: String,
+    /// What continues a list behind `list-1` as it is now: a server says so with a 410 once it has forgotten the list's own version, which
+    /// no client can bring about. Opaque to clients, so that each cluster's is of its own kind.
+    pub(crate) rest_as_it_is_now: &'static str,
     /// The fake model's.
     pub(crate) image: String,
     /// As a pod reaches it: host and port.
@@ -34,6 +37,7 @@ impl Ground {
         Self {
             api: server.api(),
             namespace: "devkit-conformance".to_owned(),
+            rest_as_it_is_now: "-1/devkit-conformance/list-1",
             image,
             broker: (broker.address().ip().to_string(), broker.address().port().to_string()),
             _cluster: AnyCluster::Simulated { _server: server, _broker: broker },
@@ -73,6 +77,8 @@ impl Ground {
         });
         Self {
             api: Api::new(address, Some(&ca), &token).unwrap(),
+            // {"v":"meta.k8s.io/v1","rv":-1,"start":"list-1\u0000"}
+            rest_as_it_is_now: "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6LTEsInN0YXJ0IjoibGlzdC0xXHUwMDAwIn0",
             image: required("MSO_TEST_MODEL_IMAGE"),
             broker: (host.to_owned(), port.to_owned()),
             namespace,
