@@ -440,6 +440,41 @@ fn a_record_is_kept_and_changed_only_by_who_has_seen_its_last_version() {
 }
 
 #[test]
+fn records_go_on_where_their_list_has_expired() {
+    let page = |version: &str, next: &str, record: &str| {
+        let config_map = json!({
+            "metadata": {
+                "name": record, "uid": "u", "resourceVersion": "1",
+                "labels": {"mso.dots/simulator": "test-so", "simulation_id": record},
+                "annotations": {"mso.dots/format": "1"},
+            },
+            "data": {"progress": "{}"},
+        });
+        answer("200 OK", &json!({"metadata": {"resourceVersion": version, "continue": next}, "items": [config_map]}).to_string())
+    };
+    let expired = |rest: &str| {
+        let status = json!({"kind": "Status", "reason": "Expired", "code": 410, "metadata": {"continue": rest}});
+        answer("410 Gone", &status.to_string())
+    };
+    let asked = |server: &Script| -> Vec<String> {
+        server.requests().iter().map(|request| request.split_once("continue=").unwrap().1.to_owned()).collect()
+    };
+    let server =
+        Script::of(vec![page("5", "b", "mso-1"), expired("b-now"), page("7", "c", "mso-2"), expired("c-now"), page("9", "", "mso-3")]);
+    let records = client(&server.settings()).list_records(&Beat::default()).unwrap();
+    assert_eq!(records.iter().map(|record| record.name.as_str()).collect::<Vec<_>>(), ["mso-1", "mso-2", "mso-3"]);
+    assert_eq!(asked(&server), ["", "b", "b-now", "c", "c-now"]);
+
+    let server = Script::of(vec![page("5", "b", "mso-1"), expired("b-now"), expired("b-now")]);
+    let error = client(&server.settings()).list_records(&Beat::default()).unwrap_err();
+    assert!(error.is_expired(), "{error}: it is not asked again and again");
+
+    let server = Script::of(vec![page("5", "b", "mso-1"), expired("")]);
+    let error = client(&server.settings()).list_records(&Beat::default()).unwrap_err();
+    assert!(error.is_expired(), "{error}: it says nothing of the rest");
+}
+
+#[test]
 fn records_past_the_limit_are_left_alone_and_the_others_are_read() {
     const LIMIT: usize = 50_000;
     let config_map = |number: usize| {

@@ -9,6 +9,8 @@ use std::time::Duration;
 use rustls::CertificateError;
 use serde::Deserialize;
 
+use super::watch::PageMetadata;
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Error {
     /// The API server, or a proxy before it, answered that it did not do what was asked.
@@ -47,6 +49,12 @@ impl Error {
     /// 410: the resource version is too old to watch or to continue a list from.
     pub fn is_expired(&self) -> bool {
         self.code() == Some(410)
+    }
+
+    /// 410 to a later page: what continues the list with the rest of it as it is now, which is of another moment than the pages before.
+    /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks>
+    pub fn rest_of_list(&self) -> Option<&str> {
+        self.status().map(|status| status.metadata.r#continue.as_str()).filter(|rest| self.is_expired() && !rest.is_empty())
     }
 
     /// The resource version is one that the API server has not come to yet, as after etcd was restored from a backup.
@@ -149,6 +157,7 @@ pub struct Status {
     /// A word for programs: `AlreadyExists`, `Forbidden`, `Expired`. Empty where a proxy answered.
     pub reason: String,
     pub message: String,
+    pub metadata: PageMetadata,
     pub details: Details,
     /// The Retry-After header.
     #[serde(skip)]

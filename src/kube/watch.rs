@@ -32,7 +32,8 @@ pub struct Page<T> {
     pub items: Vec<T>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Also of a refusal.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PageMetadata {
     pub resource_version: String,

@@ -187,6 +187,13 @@ impl World {
     }
 
     fn records_are_read(&mut self, result: Result<Vec<u8>, Error>) {
+        if let Err(error) = &result
+            && let Some(rest) = error.rest_of_list()
+            && let Some(Process { pods: Pods::ReadRecords { next, .. }, .. }) = &mut self.process
+        {
+            rest.clone_into(next);
+            return self.service_follows_pods();
+        }
         let Some(page) = self.page::<ConfigMap>(result) else { return };
         let Some(process) = &mut self.process else { return };
         let Pods::ReadRecords { found, next } = &mut process.pods else { return };
