@@ -461,8 +461,8 @@ fn records_go_on_where_their_list_has_expired() {
     };
     let server =
         Script::of(vec![page("5", "b", "mso-1"), expired("b-now"), page("7", "c", "mso-2"), expired("c-now"), page("9", "", "mso-3")]);
-    let records = client(&server.settings()).list_records(&Beat::default()).unwrap();
-    assert_eq!(records.iter().map(|record| record.name.as_str()).collect::<Vec<_>>(), ["mso-1", "mso-2", "mso-3"]);
+    let found = client(&server.settings()).list_records(&Beat::default()).unwrap();
+    assert_eq!(found.records.iter().map(|record| record.name.as_str()).collect::<Vec<_>>(), ["mso-1", "mso-2", "mso-3"]);
     assert_eq!(asked(&server), ["", "b", "b-now", "c", "c-now"]);
 
     let server = Script::of(vec![page("5", "b", "mso-1"), expired("b-now"), expired("b-now")]);

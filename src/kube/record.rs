@@ -175,7 +175,7 @@ impl ConfigMap {
 }
 
 /// What is taken of the records at start.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Found {
     pub records: Vec<Record>,
     /// From this name on they are left out: there are too many.
