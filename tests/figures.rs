@@ -72,11 +72,7 @@ fn from_exec_to_subscribed_and_memory_at_rest() {
 #[ignore = "figures: only on the real ground, with nothing else running"]
 fn a_hundred_creates_beside_a_plain_loop() {
     let stage = Stage::on(Ground::Real);
-    // More than any node has: no container is started, so that only creates are measured.
-    apply(&[json!({
-        "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "too-large", "namespace": stage.namespace.name},
-        "spec": {"limits": [{"type": "Container", "defaultRequest": {"cpu": "1000"}}]},
-    })]);
+    apply(&[too_large_for_any_node(&stage)]);
     let mso = Service::start(&settings(&stage));
     let client = Arc::new(client(&stage));
     let mut by_mso = Vec::new();
@@ -94,6 +90,54 @@ fn a_hundred_creates_beside_a_plain_loop() {
     println!("{MODELS} models from DeployModels to the last create: median {:?} of {by_mso:?}", median(&by_mso));
     println!("{MODELS} creates in a plain loop, {IN_FLIGHT} in flight: median {:?} of {by_loop:?}", median(&by_loop));
     println!("resident: {} kB now, {} kB at most", mso.memory_kb("VmRSS"), mso.memory_kb("VmHWM"));
+}
+
+/// As upstream's requests are: fourteen variables a model, 6 MB in all.
+#[test]
+#[ignore = "figures: only on the real ground, with nothing else running"]
+fn ten_thousand_models_over_two_restarts() {
+    const ALL: usize = 10_000;
+    let stage = Stage::on(Ground::Real);
+    apply(&[too_large_for_any_node(&stage)]);
+    let simulation = stage.simulation();
+    let variables: Vec<(String, String)> = (0..10).map(|number| (format!("VARIABLE_{number}"), "x".repeat(40))).collect();
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let models = (0..ALL).map(|number| simulation.model(&format!("model-{number}"), &variables)).collect();
+    let settings = settings(&stage);
+    let mso = Service::start(&settings);
+    let begin = clock::now().instant;
+    simulation.send(&simulation.request(0.0, models));
+    let made = |mso: &Service| mso.lines_with("Successfully deployed").len();
+    eventually("half of the pods", || (made(&mso) >= ALL / 2).then_some(()));
+    println!("half of {ALL} models: {:?}; resident at most {} kB", since(begin), mso.memory_kb("VmHWM"));
+    drop(mso);
+    let mso = Service::launch(&settings);
+    let begin = clock::now().instant;
+    mso.line("goes on: of its 10000 models");
+    println!("half of them are adopted after {:?}", since(begin));
+    let there = |mso: &Service| made(mso) + mso.lines_with("already exists, adopted").len();
+    eventually("all pods", || (there(&mso) == ALL).then_some(()));
+    println!("the other half: {:?}; resident at most {} kB", since(begin), mso.memory_kb("VmHWM"));
+    // What was learned last is recorded within a second, and at a stop.
+    drop(mso);
+    let mso = Service::launch(&settings);
+    let begin = clock::now().instant;
+    eventually("all pods", || (there(&mso) == ALL).then_some(()));
+    println!("all are adopted after {:?}; resident at most {} kB", since(begin), mso.memory_kb("VmHWM"));
+    assert_eq!(made(&mso), 0, "nothing is made again");
+    let records = stage.namespace.kubectl(&["get", "configmaps", "-l", &format!("simulation_id={}", simulation.id), "-o", "json"]);
+    let records: serde_json::Value = serde_json::from_str(&records).expect("kubectl speaks JSON");
+    for record in records["items"].as_array().into_iter().flatten() {
+        println!("{}: {} bytes", record["metadata"]["name"], record["data"].to_string().len());
+    }
+}
+
+/// No container is started, so that only creates are measured.
+fn too_large_for_any_node(stage: &Stage) -> serde_json::Value {
+    json!({
+        "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "too-large", "namespace": stage.namespace.name},
+        "spec": {"limits": [{"type": "Container", "defaultRequest": {"cpu": "1000"}}]},
+    })
 }
 
 fn plain_loop(client: &Client) -> Duration {
