@@ -15,7 +15,7 @@ use super::{Orchestrator, Tell};
 use crate::clock::Now;
 use crate::ids::{ModelId, SimulationId, TopicSegment};
 
-/// That wait together; bad ones have hardly any bytes.
+/// That wait together: for each one a simulation is told that it failed, if it comes to that.
 const MAX_HELD_REQUESTS: usize = 1000;
 
 /// A request that waits to be handled.
@@ -89,7 +89,8 @@ impl Orchestrator {
     fn hold_request(&mut self, held: Held, why: &str, now: Now) {
         let is_same = |other: &Held| match (&other.request, &held.request) {
             (Ok(other), Ok(request)) => (&other.simulation, &other.id) == (&request.simulation, &request.id),
-            _ => false,
+            (Err(bad), Err(same)) => other.simulation == held.simulation && bad == same,
+            (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
         };
         if let Some(same) = self.held_requests.iter_mut().find(|other| is_same(other)) {
             // Delivered again, or asked for again: what counts is when it came first, and there is not one more to hold.
@@ -98,9 +99,9 @@ impl Orchestrator {
             }
             return;
         }
-        let requests = self.held_requests.iter().chain([&held]).filter_map(|held| held.request.as_ref().ok());
-        let bytes: usize = requests.map(DeployRequest::bytes).sum();
-        if bytes > MAX_BYTES || self.held_requests.len() == MAX_HELD_REQUESTS {
+        let together = || self.held_requests.iter().chain([&held]);
+        let (bytes, models) = (together().map(Held::bytes).sum::<usize>(), together().map(Held::models).sum::<usize>());
+        if bytes > MAX_BYTES || models > MAX_MODELS || self.held_requests.len() == MAX_HELD_REQUESTS {
             let problem = "too many requests wait for the Kubernetes API".to_owned();
             self.commands.extend(held.came.delivery.map(Command::Acknowledge));
             return self.refuse(&held.simulation, &BadRequest { problem, models: addressable_models(held.request) }, now);
@@ -195,10 +196,104 @@ impl Orchestrator {
     }
 }
 
+impl Held {
+    /// What holding it takes, but for a constant a model.
+    fn bytes(&self) -> usize {
+        match &self.request {
+            Ok(request) => request.bytes(),
+            Err(bad) => bad.models.iter().map(|model| model.as_str().len()).sum(),
+        }
+    }
+
+    fn models(&self) -> usize {
+        self.request.as_ref().map_or_else(|bad| bad.models.len(), |request| request.models.len())
+    }
+}
+
 /// Who is told that it ended, where it cannot be begun.
 fn addressable_models(request: Result<DeployRequest, BadRequest>) -> Vec<TopicSegment> {
     match request {
         Ok(request) => request.models.iter().map(|configuration| TopicSegment::from(&configuration.model)).collect(),
         Err(bad) => bad.models,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::ids::{DeployId, PodName, SimulatorId, SimulatorName};
+    use crate::orchestrator::event::{Body, BrokerEvent, Event, ModelConfiguration};
+
+    /// Nothing is known of what runs.
+    fn core() -> Orchestrator {
+        Orchestrator::new(SimulatorName::new("so").unwrap(), 1, 0)
+    }
+
+    fn bad(models: Vec<TopicSegment>) -> Result<DeployRequest, BadRequest> {
+        Err(BadRequest { problem: "keepLogsHours is NaN".to_owned(), models })
+    }
+
+    fn good(simulation: &str, models: usize) -> Result<DeployRequest, BadRequest> {
+        let (simulator, simulation) = (SimulatorId::new("so").unwrap(), SimulationId::new(simulation).unwrap());
+        let configuration = |number| {
+            let model = ModelId::new(&format!("m{number}")).unwrap();
+            let pod = PodName::of(&simulator, &simulation, &model).unwrap();
+            ModelConfiguration { model, pod, image: String::new(), variables: Vec::new() }
+        };
+        let models = (0..models).map(configuration).collect();
+        Ok(DeployRequest { id: DeployId::new(&"0".repeat(16)).unwrap(), simulator, simulation, models, keep_logs_hours: 0.0 })
+    }
+
+    /// What is done at once.
+    fn commands(core: &mut Orchestrator, simulation: &str, request: Result<DeployRequest, BadRequest>, packet_id: u16) -> Vec<Command> {
+        let delivery = Some(Delivery { connection: 1, packet_id });
+        let event = BrokerEvent::DeployModels { simulation: TopicSegment::new(simulation).unwrap(), request, delivery };
+        core.handle(Event::Broker(event), clock::now());
+        std::iter::from_fn(|| core.poll_command()).filter(|command| !matches!(command, Command::Say(..))).collect()
+    }
+
+    fn is_refused(commands: &[Command]) -> bool {
+        commands.iter().any(|command| matches!(command, Command::Publish(message) if message.body == Body::AllModelsHaveTerminated))
+    }
+
+    /// 4 MB of them.
+    fn long_ids() -> Vec<TopicSegment> {
+        (0..200).map(|number| TopicSegment::new(&format!("{number:020000}")).unwrap()).collect()
+    }
+
+    #[test]
+    fn bad_requests_that_wait_hold_no_more_bytes_than_good_ones() {
+        let (mut core, ids) = (core(), long_ids());
+        let mut waiting = 0;
+        while !is_refused(&commands(&mut core, &format!("s{waiting}"), bad(ids.clone()), 1)) {
+            waiting += 1;
+            assert!(waiting < 20, "4 MB each");
+        }
+        assert_eq!(waiting, MAX_BYTES / 4_000_000);
+    }
+
+    #[test]
+    fn requests_that_wait_hold_no_more_models_than_may_run() {
+        let mut core = core();
+        let mut waiting = 0;
+        while !is_refused(&commands(&mut core, &format!("s{waiting}"), good(&format!("s{waiting}"), MAX_MODELS / 4), 1)) {
+            waiting += 1;
+            assert!(waiting < 6);
+        }
+        assert_eq!(waiting, 4);
+    }
+
+    #[test]
+    fn a_bad_request_that_comes_again_while_it_waits_is_one() {
+        let mut core = core();
+        let models = || vec![TopicSegment::new("Wärmepumpe").unwrap()];
+        assert_eq!(commands(&mut core, "s", bad(models()), 1), []);
+        let first = Command::Acknowledge(Delivery { connection: 1, packet_id: 1 });
+        assert_eq!(commands(&mut core, "s", bad(models()), 2), [first]);
+        assert_eq!(core.held_requests.len(), 1);
+        assert_eq!(commands(&mut core, "s", bad(Vec::new()), 3), [], "another one");
+        assert_eq!(commands(&mut core, "another", bad(models()), 4), [], "for another simulation");
+        assert_eq!(core.held_requests.len(), 3);
     }
 }
