@@ -1,5 +1,6 @@
-//! Models that run, and may have said ready while we did not listen: named, so that nobody waits for them in ignorance. Nothing follows
-//! from it. Where the broker keeps what is sent at QoS 0 for an absent client, all of them are heard before this is said.
+//! Models that run, and may have said ready while we did not listen: named, so that nobody waits for them in ignorance. One that takes long
+//! to load looks the same, and nothing follows from it. Where the broker keeps what is sent at QoS 0 for an absent client, all of them are
+//! heard before this is said.
 
 use std::time::{Duration, Instant};
 
@@ -39,9 +40,10 @@ impl Orchestrator {
         }
         let (names, seconds) = (deploy::named(&unheard, MODELS_NAMED), HEARD_WITHIN.as_secs());
         let text = format!(
-            "Models {names} of simulation {id} run since before we were connected, {seconds} s ago, and were never heard. What they said \
-             meanwhile may be lost: then no ModelsReady goes out for this simulation, and it is to be started again. A broker that keeps QoS 0 \
-             for who is away (mosquitto: queue_qos0_messages true) loses nothing."
+            "Models {names} of simulation {id} run since before we were connected, {seconds} s ago, and have not said that they are ready. \
+             One that still loads will say so yet; what one said while we were away may be lost: then no ModelsReady goes out for this \
+             simulation, and it is to be started again. A broker that keeps QoS 0 for who is away (mosquitto: queue_qos0_messages true) \
+             loses nothing."
         );
         self.say(Level::Warn, text);
     }
