@@ -105,13 +105,17 @@ impl Session {
 
     /// kill -9, and a new process to which the API server has not answered yet.
     fn killed(&mut self) {
+        self.killed_while_the_broker_is_away();
+        self.connected();
+    }
+
+    fn killed_while_the_broker_is_away(&mut self) {
         self.text += "> kill -9, and a new process\n";
         self.core = Orchestrator::new(SimulatorName::new("so").unwrap(), 2, 7);
         self.calls.clear();
         self.logs.clear();
         self.messages.clear();
         self.record_calls.clear();
-        self.connected();
     }
 
     /// What the process before left.
@@ -1108,6 +1112,33 @@ fn a_request_that_the_broker_delivers_again_after_the_end_is_not_run_again() {
     session.passes(11.0);
     session.deploys(1, "sim", &["m1"], HOUR);
     session.matches("a_redelivery");
+}
+
+/// It may have forgotten our acknowledgement, if it was killed too.
+#[test]
+fn a_request_that_a_broker_delivers_again_which_was_away_for_long_is_not_run_again() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.created(&m1);
+    session.shows("exit 0", &ended(m1.clone(), 0, "Completed"));
+    session.acknowledged();
+    session.acknowledged();
+    session.deleted(&ended(m1, 0, "Completed"));
+    session.killed_while_the_broker_is_away();
+    session.finds(vec![]);
+    session.passes(3600.0);
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.connected();
+    session.passes(9.0);
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.passes(50.0);
+    session.disconnected();
+    session.passes(60.0);
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.connected();
+    session.passes(90.0);
+    session.matches("a_redelivery_by_a_broker_that_was_away");
 }
 
 /// By when it came first it is no redelivery, whatever the broker does with it since.

@@ -20,9 +20,9 @@ use crate::kube::record::{Over, Progress};
 
 /// A request that comes again so soon after the end of its simulation may be a redelivery.
 const END_REMEMBERED: Duration = Duration::from_secs(10 * 60);
-/// And it comes soon after a connection, however long ago the end was.
-const END_REMEMBERED_AT_START: Duration = Duration::from_secs(60);
-/// What nobody was told must not be forgotten.
+/// And it comes soon after a connection, however long ago the end was: a broker that was killed may have lost our acknowledgement.
+const END_REMEMBERED_CONNECTED: Duration = Duration::from_secs(60);
+/// What nobody was told must not be forgotten, nor what the broker may deliver again.
 const END_UNTOLD: Duration = Duration::from_secs(30);
 /// A date may be centuries ahead; a monotonic clock may not.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -124,7 +124,7 @@ impl Orchestrator {
 
     pub(super) fn remember_end(&mut self, id: &SimulationId, ended: Ended, progress: Progress, now: Now) {
         let age = progress.over.and_then(|over| Duration::try_from_secs_f64(self.server_time(now).seconds_since(over.at)).ok());
-        let rest = END_REMEMBERED.saturating_sub(age.unwrap_or_default()).max(END_REMEMBERED_AT_START);
+        let rest = END_REMEMBERED.saturating_sub(age.unwrap_or_default()).max(END_REMEMBERED_CONNECTED);
         if let Some(kept) = self.records.get_mut(id) {
             kept.over = Some(progress);
         }
@@ -143,7 +143,9 @@ impl Orchestrator {
         if !self.ended.get(id).is_some_and(is_old) {
             return;
         }
-        if !self.ended.get(id).is_some_and(|ended| ended.told) || !self.is_all_recorded(id) {
+        let is_told = self.ended.get(id).is_some_and(|ended| ended.told);
+        let was_connected = |at| now.instant.saturating_duration_since(at) >= END_REMEMBERED_CONNECTED;
+        if !is_told || !self.is_all_recorded(id) || !self.broker.connected_at.is_some_and(was_connected) {
             return self.deadlines.set(now.instant + END_UNTOLD, Deadline::EndIsForgotten(id.clone()));
         }
         // By now the watch has nothing more to say of those that are gone.
