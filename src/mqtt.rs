@@ -16,7 +16,7 @@
 //! once. What is not acknowledged comes again with the next connection. Acknowledgements go out as they are given. MQTT 3.1.1 asks for the
 //! order of the messages (4.6.0-2): one that waits for the cluster would then hold up all behind it, and brokers go by the packet id.
 //!
-//! A broker that answers pings and acknowledges nothing of ours is left after a minute.
+//! A broker that answers pings and does not acknowledge a message of ours is left after a minute.
 
 pub mod message;
 pub mod outbox;
@@ -184,8 +184,8 @@ enum Loss {
     Refused(ConnectReturnCode),
     /// The broker sent a packet over our limit.
     Oversized { bytes: usize },
-    /// The broker answers pings and does not acknowledge this.
-    Unacknowledged(Owed),
+    /// The broker answers pings and does not acknowledge this; in words for the log.
+    Unacknowledged { owed: Owed, what: String },
     /// The broker does not let us read these.
     SubscriptionRefused(Vec<String>),
     /// We had the broker forget our session, and are to begin one.
@@ -246,14 +246,17 @@ impl Connection {
         }
     }
 
-    fn broker_acknowledges(&mut self) -> Result<(), End> {
-        let in_flight = lock(&self.outbox).in_flight();
-        self.patience.owes(match in_flight {
-            _ if !self.announced => Some(Owed::Subscription),
-            0 => None,
-            _ => Some(Owed::Messages(in_flight)),
-        });
-        self.patience.overdue().map_or(Ok(()), |owed| Err(End::Lost(Loss::Unacknowledged(owed))))
+    fn broker_acknowledges(&self) -> Result<(), End> {
+        let Some(owed) = self.patience.overdue() else { return Ok(()) };
+        let outbox = lock(&self.outbox);
+        let message =
+            |topic: Option<&str>| topic.map_or_else(|| "a message".to_owned(), |topic| format!("our message to {}", Shown::of(topic)));
+        let what = match owed {
+            Owed::Subscription => "our subscription".to_owned(),
+            Owed::Message(packet_id) => message(outbox.topic_in_flight(packet_id)),
+            Owed::Release(packet_id) => message(outbox.topic_released(packet_id)),
+        };
+        Err(End::Lost(Loss::Unacknowledged { owed, what }))
     }
 
     fn handle(&mut self, event: &rumqttc::Event, inlet: &Inlet) -> Result<(), End> {
@@ -261,14 +264,25 @@ impl Connection {
             rumqttc::Event::Incoming(Packet::ConnAck(ack)) => self.connected(ack.session_present, inlet)?,
             rumqttc::Event::Incoming(Packet::SubAck(ack)) => self.subscribed(ack, inlet)?,
             rumqttc::Event::Incoming(Packet::Publish(publish)) => self.receive(publish, inlet),
-            rumqttc::Event::Incoming(Packet::PubAck(ack)) => self.taken(|outbox| outbox.acknowledged(ack.pkid), inlet),
+            rumqttc::Event::Incoming(Packet::PubAck(ack)) => {
+                self.patience.acknowledged(Owed::Message(ack.pkid));
+                self.taken(|outbox| outbox.acknowledged(ack.pkid), inlet);
+            }
             // rumqttc answers with the PUBREL.
             rumqttc::Event::Incoming(Packet::PubRec(ack)) => {
-                self.patience.acknowledged();
+                self.patience.acknowledged(Owed::Message(ack.pkid));
                 lock(&self.outbox).held(ack.pkid);
             }
-            rumqttc::Event::Incoming(Packet::PubComp(ack)) => self.taken(|outbox| outbox.completed(ack.pkid), inlet),
-            rumqttc::Event::Outgoing(Outgoing::Publish(packet_id)) => lock(&self.outbox).sent(*packet_id),
+            rumqttc::Event::Incoming(Packet::PubComp(ack)) => {
+                self.patience.acknowledged(Owed::Release(ack.pkid));
+                self.taken(|outbox| outbox.completed(ack.pkid), inlet);
+            }
+            rumqttc::Event::Outgoing(Outgoing::Subscribe(_)) => self.patience.sent(Owed::Subscription),
+            rumqttc::Event::Outgoing(Outgoing::PubRel(packet_id)) => self.patience.sent(Owed::Release(*packet_id)),
+            rumqttc::Event::Outgoing(Outgoing::Publish(packet_id)) => {
+                self.patience.sent(Owed::Message(*packet_id));
+                lock(&self.outbox).sent(*packet_id);
+            }
             rumqttc::Event::Outgoing(Outgoing::Disconnect) => return Err(End::Stopped),
             _ => {}
         }
@@ -314,6 +328,7 @@ impl Connection {
         if !refused.is_empty() {
             return Err(End::Lost(Loss::SubscriptionRefused(refused)));
         }
+        self.patience.acknowledged(Owed::Subscription);
         info!("connected to {}", self.broker);
         self.announced = true;
         self.troubles.said = None;
@@ -325,7 +340,6 @@ impl Connection {
     fn taken(&mut self, take: impl FnOnce(&mut Outbox) -> Option<MessageId>, inlet: &Inlet) {
         let mut outbox = lock(&self.outbox);
         let Some(id) = take(&mut outbox) else { return };
-        self.patience.acknowledged();
         hand_over(&mut outbox, &self.client);
         drop(outbox);
         self.tell(inlet, BrokerEvent::Published(id));
@@ -388,7 +402,7 @@ impl Connection {
     fn delay_after(&mut self, loss: &Loss) -> Duration {
         let lived = self.connected_at.take().map(|connected_at| clock::now().instant - connected_at);
         let troubles = &mut self.troubles;
-        let was_good = !matches!(loss, Loss::Unacknowledged(Owed::Subscription));
+        let was_good = !matches!(loss, Loss::Unacknowledged { owed: Owed::Subscription, .. });
         if was_good && lived.is_some_and(|lived| lived >= GOOD_AFTER) {
             *troubles = Troubles::default();
         }
@@ -438,7 +452,7 @@ impl Troubles {
             Loss::SessionDropped => return info!("{broker}: {text}"),
             _ if !news => return debug!("still without {broker}: {text}"),
             Loss::SubscriptionRefused(_) => error!("no connection to {broker}: {text}; trying again for ever"),
-            Loss::Closed(_) | Loss::Failed(_) | Loss::Refused(_) | Loss::Oversized { .. } | Loss::Unacknowledged(_) => {
+            Loss::Closed(_) | Loss::Failed(_) | Loss::Refused(_) | Loss::Oversized { .. } | Loss::Unacknowledged { .. } => {
                 warn!("no connection to {broker}: {text}; trying again for ever")
             }
         }
@@ -470,9 +484,9 @@ impl fmt::Display for Loss {
             }
             Self::Refused(code) => write!(f, "it refuses us ({code:?})"),
             Self::Oversized { bytes } => write!(f, "it sends a message of {bytes} bytes: the limit is {MAX_PACKET_BYTES}"),
-            Self::Unacknowledged(owed) => {
+            Self::Unacknowledged { what, .. } => {
                 let seconds = patience::LIMIT.as_secs();
-                write!(f, "it answers, but has not acknowledged {owed} for {seconds} s: look at its log, its load and its disk")
+                write!(f, "it answers, but has not acknowledged {what} for {seconds} s: look at its log, its load and its disk")
             }
             Self::SubscriptionRefused(filters) => {
                 write!(f, "it refuses the subscription to {}: allow our user to read that", filters.join(" and "))

@@ -75,7 +75,7 @@ impl Outbox {
 
     /// What rumqttc is to have next, while there is room in the window.
     pub fn take_next(&mut self) -> Option<Packet> {
-        if !self.online || self.in_flight() + self.queued.len() >= usize::from(WINDOW) {
+        if !self.online || self.in_flight.len() + self.released.len() + self.queued.len() >= usize::from(WINDOW) {
             return None;
         }
         let behind = self.handed_over.map_or(Bound::Unbounded, Bound::Excluded);
@@ -99,9 +99,15 @@ impl Outbox {
         self.unacknowledged.is_empty()
     }
 
-    /// How many the broker is to acknowledge.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.len() + self.released.len()
+    /// Of the message that was sent with this packet id and is not acknowledged.
+    pub fn topic_in_flight(&self, packet_id: u16) -> Option<&str> {
+        self.topic(*self.in_flight.get(&packet_id)?)
+    }
+
+    /// Of the message that the broker holds, and is to pass on.
+    pub fn topic_released(&self, packet_id: u16) -> Option<&str> {
+        let (_, id) = self.released.iter().find(|(released, _)| *released == packet_id)?;
+        self.topic(*id)
     }
 
     /// rumqttc sent a PUBLISH with this packet id.
@@ -185,6 +191,10 @@ impl Outbox {
         let publish = |(id, packet): (&MessageId, &Packet)| Some(Again::Publish(*packet_ids.get(id)?, packet.clone()));
         let releases = self.released.iter().map(|(packet_id, _)| Again::Release(*packet_id));
         releases.chain(self.unacknowledged.iter().filter_map(publish)).collect()
+    }
+
+    fn topic(&self, id: MessageId) -> Option<&str> {
+        self.unacknowledged.get(&id).map(|packet| packet.topic.as_str())
     }
 
     fn sent_ones(&self) -> impl Iterator<Item = MessageId> {
