@@ -142,10 +142,12 @@ impl Publisher {
 }
 
 /// To the state thread. It may make the sender wait, and with that the broker: the connection is not read meanwhile.
-pub struct Inlet {
+pub struct Inlet<'a> {
     pub events: Sender<Event>,
-    /// A place is taken for each request before that is handed over, and freed when it was handled.
+    /// A place is taken for each request before that is handed over, and freed when it was handled: behind all events before it.
     pub requests: Sender<()>,
+    /// Of the thread that waits.
+    pub beat: &'a Beat,
 }
 
 /// The body of the thread `mqtt`.
@@ -207,10 +209,10 @@ struct Troubles {
 impl Connection {
     /// Returns after [`Publisher::disconnect`], and in the same way when the receiver of the events is gone. While it tries to connect that
     /// can take the 10 s of the attempt.
-    pub fn run(mut self, inlet: &Inlet, beat: &Beat) {
+    pub fn run(mut self, inlet: &Inlet<'_>) {
         let mut delay = Duration::ZERO;
-        while !beat.wait(|| self.stops_within(delay)) {
-            let End::Lost(loss) = self.serve(inlet, beat) else { return };
+        while !inlet.beat.wait(|| self.stops_within(delay)) {
+            let End::Lost(loss) = self.serve(inlet) else { return };
             self.cut_off(inlet);
             delay = self.delay_after(&loss);
         }
@@ -226,10 +228,10 @@ impl Connection {
     }
 
     /// One connection, from connecting to its end.
-    fn serve(&mut self, inlet: &Inlet, beat: &Beat) -> End {
+    fn serve(&mut self, inlet: &Inlet<'_>) -> End {
         loop {
             // It comes back at each keep-alive at the latest: where it does not, waiting on would be hanging.
-            beat.works();
+            inlet.beat.works();
             let began_at = clock::now().instant;
             let received = self.rumqttc.recv();
             // A process that was stopped meanwhile has not listened.
@@ -259,7 +261,7 @@ impl Connection {
         Err(End::Lost(Loss::Unacknowledged { owed, what }))
     }
 
-    fn handle(&mut self, event: &rumqttc::Event, inlet: &Inlet) -> Result<(), End> {
+    fn handle(&mut self, event: &rumqttc::Event, inlet: &Inlet<'_>) -> Result<(), End> {
         match event {
             rumqttc::Event::Incoming(Packet::ConnAck(ack)) => self.connected(ack.session_present, inlet)?,
             rumqttc::Event::Incoming(Packet::SubAck(ack)) => self.subscribed(ack, inlet)?,
@@ -289,7 +291,7 @@ impl Connection {
         Ok(())
     }
 
-    fn connected(&mut self, session_present: bool, inlet: &Inlet) -> Result<(), End> {
+    fn connected(&mut self, session_present: bool, inlet: &Inlet<'_>) -> Result<(), End> {
         let options = &mut self.rumqttc.eventloop.mqtt_options;
         if options.clean_session() {
             options.set_clean_session(false);
@@ -321,7 +323,7 @@ impl Connection {
         Ok(())
     }
 
-    fn subscribed(&mut self, ack: &SubAck, inlet: &Inlet) -> Result<(), End> {
+    fn subscribed(&mut self, ack: &SubAck, inlet: &Inlet<'_>) -> Result<(), End> {
         let filters = topic::filters(&self.simulator).into_iter();
         let refused = filters.zip(&ack.return_codes).filter(|(_, code)| **code == SubscribeReasonCode::Failure).map(|(filter, _)| filter);
         let refused: Vec<String> = refused.collect();
@@ -337,7 +339,7 @@ impl Connection {
     }
 
     /// The broker has a message, perhaps.
-    fn taken(&mut self, take: impl FnOnce(&mut Outbox) -> Option<MessageId>, inlet: &Inlet) {
+    fn taken(&mut self, take: impl FnOnce(&mut Outbox) -> Option<MessageId>, inlet: &Inlet<'_>) {
         let mut outbox = lock(&self.outbox);
         let Some(id) = take(&mut outbox) else { return };
         hand_over(&mut outbox, &self.client);
@@ -346,7 +348,7 @@ impl Connection {
         self.leave_if_done();
     }
 
-    fn receive(&mut self, publish: &Publish, inlet: &Inlet) {
+    fn receive(&mut self, publish: &Publish, inlet: &Inlet<'_>) {
         debug!("received {} bytes on {}", publish.payload.len(), Shown::of(&publish.topic));
         let delivery = delivery(publish, lock(&self.outbox).connection());
         match translate(publish, delivery, &self.simulator) {
@@ -360,12 +362,16 @@ impl Connection {
         }
     }
 
-    fn tell(&mut self, inlet: &Inlet, event: BrokerEvent) {
-        if matches!(event, BrokerEvent::DeployModels { .. }) {
-            // Nobody frees places any more: nobody takes events either.
-            let _ = inlet.requests.send(());
-        }
-        if inlet.events.send(Event::Broker(event)).is_err() {
+    fn tell(&mut self, inlet: &Inlet<'_>, event: BrokerEvent) {
+        // However long that takes: a state thread that hangs is its own to tell.
+        let told = inlet.beat.wait(|| {
+            if matches!(event, BrokerEvent::DeployModels { .. }) {
+                // Nobody frees places any more: nobody takes events either.
+                let _ = inlet.requests.send(());
+            }
+            inlet.events.send(Event::Broker(event))
+        });
+        if told.is_err() {
             self.unheard = true;
             self.leave_if_done();
         }
@@ -379,7 +385,7 @@ impl Connection {
 
     /// Leaves rumqttc without a connection and without anything of ours in it. What it had read by then is still handled: at QoS 0 it does
     /// not come again.
-    fn cut_off(&mut self, inlet: &Inlet) {
+    fn cut_off(&mut self, inlet: &Inlet<'_>) {
         for event in mem::take(&mut self.rumqttc.eventloop.state.events) {
             // Whatever it asks for, the connection is at its end.
             let _ = self.handle(&event, inlet);

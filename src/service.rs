@@ -12,7 +12,7 @@ use crate::kube::{CALL_TIME_MAX, Client};
 use crate::orchestrator::event::Event;
 use crate::orchestrator::{Orchestrator, Readiness};
 use crate::state::{self, Outlets};
-use crate::supervise::{End, Supervisor};
+use crate::supervise::{Beat, End, Supervisor};
 use crate::{clock, deployer, mqtt, pods};
 
 /// Edges wait when the state thread is this far behind.
@@ -29,7 +29,7 @@ const STOP_LIMIT: Duration = Duration::from_millis(1700);
 /// The longest that a piece of work takes where nothing hangs. An event at 10 000 models takes well under a second; this is for a machine
 /// that is busy with other things, and for a log that is slow to take its lines.
 const STATE_LIMIT: Duration = Duration::from_secs(30);
-/// Then there may be an event to hand over.
+/// Then there may be a request to decode: a piece of work as the state thread's.
 const MQTT_LIMIT: Duration = mqtt::RECEIVE_TIME_MAX.saturating_add(STATE_LIMIT);
 /// One call, or one event of a watch, which is silent for 90 s at most; then its outcome to hand over.
 const API_LIMIT: Duration = CALL_TIME_MAX.saturating_add(STATE_LIMIT);
@@ -62,8 +62,9 @@ impl Service {
         let orchestrator = Orchestrator::new(config.simulator.clone(), config.deploy_parallelism, fastrand::u64(..));
 
         supervisor.spawn("state", STATE_LIMIT, move |beat| state::run(orchestrator, &events, &requests, &outlets, beat))?;
-        let inlet = mqtt::Inlet { events: events_in.clone(), requests: requests_in };
-        supervisor.spawn("mqtt", MQTT_LIMIT, move |beat| connection.run(&inlet, beat))?;
+        let mqtt_events = events_in.clone();
+        let serve = move |beat: &Beat| connection.run(&mqtt::Inlet { events: mqtt_events, requests: requests_in, beat });
+        supervisor.spawn("mqtt", MQTT_LIMIT, serve)?;
         let (pods_client, pods_events) = (client.clone(), events_in.clone());
         supervisor.spawn("pods", API_LIMIT, move |beat| pods::run(&pods_client, &pods_events, beat))?;
         for i in 0..config.deploy_parallelism {

@@ -14,7 +14,7 @@ use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, bounded, unbounded};
 use devkit::broker::{Clients, Fault};
 use devkit::wait;
 use mso::clock;
@@ -24,7 +24,7 @@ use mso::mqtt::{self, Publisher};
 use mso::orchestrator::event::{Body, BrokerEvent, Delivery, Event, Message, MessageId};
 use mso::proto;
 use mso::secret::Secret;
-use mso::supervise::Beat;
+use mso::supervise::{Beat, Supervisor};
 use prost::Message as _;
 use rumqttc::{Client, ConnectReturnCode, MqttOptions, Packet, QoS};
 use support::broker::Broker;
@@ -382,6 +382,36 @@ fn one_message_that_is_not_acknowledged_while_others_are_is_named_and_sent_again
     assert_eq!(again, (0x3a, lost), "the same once more, and marked so");
     client.write_all(&pub_ack(&again.1)).unwrap();
     ours.events_until(|event| matches!(event, BrokerEvent::Published(1)));
+}
+
+/// A broker of a few bytes: what it sends is read by nobody else.
+#[test]
+fn a_thread_that_waits_for_the_state_thread_does_not_hang() {
+    let ready = b"/lifecycle/model/mso/s/m/ReadyForProcessing";
+    let request_topic = b"/lifecycle/dots-so/mso/s/DeployModels";
+    let cases = [
+        ("a place for a request", 0, publish_packet(request_topic, &request("m"))),
+        ("a place for an event", 1, [publish_packet(ready, &[]), publish_packet(ready, &[])].concat()),
+    ];
+    for (awaited, places, packets) in cases {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let settings = settings(listener.local_addr().unwrap().port(), "");
+        let (publisher, connection) = mqtt::open(&settings, &SimulatorName::new("dots-so").unwrap());
+        let (events_in, events) = bounded(1);
+        let (requests_in, requests) = bounded(places);
+        let (supervisor, ends) = Supervisor::new();
+        let body = move |beat: &Beat| connection.run(&mqtt::Inlet { events: events_in, requests: requests_in, beat });
+        supervisor.spawn("mqtt", PATIENCE, body).unwrap();
+        let mut client = accept_and_subscribe(&listener);
+        assert!(matches!(events.recv_timeout(PATIENCE), Ok(Event::Broker(BrokerEvent::Connected))));
+        client.write_all(&packets).unwrap();
+        // While it reads it is at work, so that this is said of what it waits for.
+        let waits = || supervisor.threads().troubles(clock::now().instant + 100 * PATIENCE).is_empty();
+        wait_for(awaited, waits);
+        drop((events, requests, publisher));
+        drop(client);
+        assert_eq!(ends.recv_timeout(PATIENCE).map(|end| end.panicked), Ok(false), "{awaited}");
+    }
 }
 
 /// Mosquitto cannot be told to keep one client out: devkit's broker on either ground.
@@ -830,8 +860,8 @@ impl Service {
         capture_log();
         let (publisher, connection) = mqtt::open(&settings(port, username), &SimulatorName::new("dots-so").unwrap());
         let (sender, events) = unbounded();
-        let inlet = mqtt::Inlet { events: sender, requests: unbounded().0 };
-        let thread = thread::Builder::new().name("mqtt".to_owned()).spawn(move || connection.run(&inlet, &Beat::default())).unwrap();
+        let body = move || connection.run(&mqtt::Inlet { events: sender, requests: unbounded().0, beat: &Beat::default() });
+        let thread = thread::Builder::new().name("mqtt".to_owned()).spawn(body).unwrap();
         Self { publisher, events, published: Mutex::default(), thread }
     }
 
