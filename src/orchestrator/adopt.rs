@@ -66,7 +66,8 @@ impl Orchestrator {
         if let Some(over) = progress.over {
             return self.adopt_end(&id, progress, over, now);
         }
-        let named = progress.deploys.iter().map(|deploy| read_request(&id, deploy, pieces.get(deploy).map_or(&[], Vec::as_slice)));
+        // Each piece goes as soon as its request is read: together they may be large.
+        let named = progress.deploys.iter().map(|deploy| read_request(&id, deploy, &pieces.remove(deploy).unwrap_or_default()));
         let requests = match named.collect::<Result<Vec<_>, _>>() {
             Ok(requests) => requests,
             Err(problem) => {
