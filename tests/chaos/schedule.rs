@@ -105,14 +105,15 @@ impl fmt::Display for Schedule {
 fn lane(rng: &mut Rng, whole: f64, pause: std::ops::Range<f64>, mut next: impl FnMut(&mut Rng, f64) -> (Fault, f64)) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut at = FIRST + between(rng, &(0.0..pause.start));
-    loop {
+    while at < whole {
         let (fault, lasts) = next(rng, at);
-        if at + lasts >= whole {
-            return steps;
+        if at + lasts < whole {
+            steps.push(Step { at: Duration::from_secs_f64(at), fault, lasts: Duration::from_secs_f64(lasts) });
+            at += lasts;
         }
-        steps.push(Step { at: Duration::from_secs_f64(at), fault, lasts: Duration::from_secs_f64(lasts) });
-        at += lasts + between(rng, &pause);
+        at += between(rng, &pause);
     }
+    steps
 }
 
 fn link_fault(rng: &mut Rng, silent: Fault, cut: Fault) -> (Fault, f64) {
