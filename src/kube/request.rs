@@ -274,7 +274,7 @@ mod tests {
     use super::*;
     use crate::clock::UnixTime;
     use crate::config::PullPolicy;
-    use crate::ids::{DeployId, ModelId, SimulationId, SimulatorId};
+    use crate::ids::{DeployId, ModelId, RecordName, SimulationId, SimulatorId};
     use crate::kube::pod::Variable;
     use crate::kube::record::ModelsReady;
     use crate::orchestrator::event::Question;
@@ -468,6 +468,36 @@ application/json
         assert_request(PodCall::Delete { name: name(), uid: uid() }, &settings(), expected);
         let log = Request::log("dots", &name(), "a b");
         assert_eq!(log.path, "/api/v1/namespaces/dots/pods/so-sim-1-m1/log?container=a%20b&tailLines=30");
+    }
+
+    #[test]
+    fn a_record_is_changed_only_as_the_version_that_is_known_and_deleted_only_as_the_object_that_is_known() {
+        let record = RecordName::new("mso-5f3fb791ee13522e").unwrap();
+        let call = |call| shown(&Request::of_record(&call, "dots", &SimulatorName::new("dots-so").unwrap()));
+        let update = RecordCall::Update { name: record.clone(), version: "7".to_owned(), text: "{}".to_owned() };
+        let expected = r#"
+PATCH /api/v1/namespaces/dots/configmaps/mso-5f3fb791ee13522e
+application/merge-patch+json
+{
+  "data": {
+    "progress": "{}"
+  },
+  "metadata": {
+    "resourceVersion": "7"
+  }
+}"#;
+        assert_eq!(call(update), expected.trim());
+        let expected = r#"
+DELETE /api/v1/namespaces/dots/configmaps/mso-5f3fb791ee13522e
+application/json
+{
+  "preconditions": {
+    "uid": "a-uid"
+  },
+  "propagationPolicy": "Background"
+}"#;
+        assert_eq!(call(RecordCall::Delete { name: record.clone(), uid: uid() }), expected.trim());
+        assert_eq!(call(RecordCall::Get(record)), "GET /api/v1/namespaces/dots/configmaps/mso-5f3fb791ee13522e");
     }
 
     #[test]
