@@ -15,6 +15,8 @@ pub struct Records {
     changes: u32,
     /// The Role does not allow ConfigMaps.
     pub are_forbidden: bool,
+    /// By a quota.
+    pub is_full: bool,
     /// The quota is full by the time that a progress is created.
     pub has_room_for_pieces_only: bool,
     pub refuses_pieces: bool,
@@ -56,6 +58,9 @@ impl Records {
     pub fn carry_out(&mut self, call: &RecordCall) -> Result<RecordAnswer, Error> {
         if self.are_forbidden {
             return Err(refused(403, "User \"u\" cannot patch resource \"configmaps\""));
+        }
+        if self.is_full && matches!(call, RecordCall::Create(_)) {
+            return Err(refused(403, "exceeded quota: q"));
         }
         if self.has_room_for_pieces_only && matches!(call, RecordCall::Create(new) if matches!(new.content, Content::Progress { .. })) {
             return Err(refused(403, "exceeded quota: q"));
