@@ -76,22 +76,6 @@ fn a_create_whose_answer_is_lost_makes_one_pod_all_the_same() {
     assert_eq!(simulation.heard(), ["ModelsReady", "model-0/ModelHasTerminated", "AllModelsHaveTerminated"]);
 }
 
-/// For ten seconds it might be that the API server does not know the Role yet.
-#[test]
-fn simulations_run_where_config_maps_are_forbidden() {
-    let stage = Stage::on(Ground::Devkit);
-    let forbidden = Status::forbidden_object("configmaps", "", "User \"mso\" cannot list resource \"configmaps\"");
-    let target = "/configmaps".to_owned();
-    stage.namespace.server().misbehave(cluster::Fault { method: "GET", target, times: u32::MAX, kind: FaultKind::Refuse(forbidden) });
-    let mso = stage.start_mso();
-    let simulation = stage.simulation();
-    simulation.deploy(0.0, &["model-0"]);
-    mso.line("ConfigMaps may not be read and written: 403");
-    simulation.hear("ModelsReady");
-    simulation.end_models(&["model-0"]);
-    simulation.hear("AllModelsHaveTerminated");
-}
-
 #[test]
 fn creates_that_are_refused_for_now_are_tried_again() {
     let quota = Status::exceeded_quota("any", "none", 0);

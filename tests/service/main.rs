@@ -9,6 +9,8 @@ mod as_a_pod;
 mod faults;
 mod other_pods;
 mod outages;
+mod records;
 mod requests;
 mod restarts;
 mod simulations;
+mod two_services;

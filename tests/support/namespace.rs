@@ -62,6 +62,11 @@ const CA_FILE: &str = "ca.crt";
 /// While this secret is there, the token is valid.
 const LIFE_OF_THE_TOKEN: &str = "life-of-the-token";
 
+const CONFIG_MAPS: &str = "/configmaps";
+
+/// Of what a test refuses by quota.
+const QUOTA: &str = "none";
+
 /// The account with which a test on a real cluster is the administrator of its namespace.
 const ADMINISTRATOR: &str = "test";
 
@@ -151,11 +156,64 @@ impl Namespace {
     pub(crate) fn refuse_pods(&self) {
         match &self.cluster {
             Cluster::Devkit(server) => {
-                let kind = FaultKind::Refuse(Status::exceeded_quota("any", "none", 0));
+                let kind = FaultKind::Refuse(Status::exceeded_quota("any", QUOTA, 0));
                 server.misbehave(Fault { method: "POST", target: "/pods".to_owned(), times: u32::MAX, kind });
             }
-            Cluster::Real(namespace) => drop(namespace.kubectl(&["create", "quota", "none", "--hard=pods=0"])),
+            Cluster::Real(namespace) => drop(namespace.kubectl(&["create", "quota", QUOTA, "--hard=pods=0"])),
         }
+    }
+
+    /// To the account `mso`, from when this returns on.
+    pub(crate) fn forbid_config_maps(&self) {
+        match &self.cluster {
+            Cluster::Devkit(server) => {
+                for method in ["GET", "POST", "PATCH", "DELETE"] {
+                    let forbidden = Status::forbidden_object("configmaps", "any", "User \"mso\" cannot use resource \"configmaps\"");
+                    server.misbehave(Fault { method, target: CONFIG_MAPS.to_owned(), times: u32::MAX, kind: FaultKind::Refuse(forbidden) });
+                }
+            }
+            Cluster::Real(namespace) => {
+                let role = namespace.kubectl(&["get", "role", "mso", "-o", "json"]);
+                let mut role: Value = serde_json::from_str(&role).expect("kubectl writes JSON");
+                let rules = role["rules"].as_array_mut().expect("a Role has rules");
+                rules.retain(|rule| rule["resources"] != json!(["configmaps"]));
+                apply(&[role]);
+                let api = self.api.with_token(&self.token());
+                eventually("the end of the right", || (api.get(&self.config_maps()).ok()?.code == 403).then_some(()));
+            }
+        }
+    }
+
+    /// Each create of one is refused by a quota from when this returns on.
+    pub(crate) fn fill_with_config_maps(&self) {
+        match &self.cluster {
+            Cluster::Devkit(server) => {
+                let full = "exceeded quota: none, requested: count/configmaps=1, used: count/configmaps=1, limited: count/configmaps=1";
+                let kind = FaultKind::Refuse(Status::forbidden_object("configmaps", "any", full));
+                server.misbehave(Fault { method: "POST", target: CONFIG_MAPS.to_owned(), times: u32::MAX, kind });
+            }
+            Cluster::Real(_) => self.set_quota_of_config_maps(0),
+        }
+    }
+
+    /// The quota is raised to leave room for so many more. devkit's cluster does not count, and has no quota any more.
+    pub(crate) fn leave_room_for_config_maps(&self, room: usize) {
+        match &self.cluster {
+            Cluster::Devkit(server) => server.behave(),
+            Cluster::Real(_) => self.set_quota_of_config_maps(room),
+        }
+    }
+
+    fn set_quota_of_config_maps(&self, room: usize) {
+        let list = self.api.get(&self.config_maps()).expect("the API answers").body;
+        let used = list["items"].as_array().expect("a list has items").len();
+        let hard = json!({"count/configmaps": (used + room).to_string()});
+        let metadata = json!({"name": QUOTA, "namespace": self.name});
+        apply(&[json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}})]);
+        // It is in force when it has been counted, and the API server has heard of that.
+        let (try_only, probe) = (format!("{}?dryRun=All", self.config_maps()), json!({"metadata": {"name": "probe"}}));
+        let code = if room == 0 { 403 } else { 201 };
+        eventually("the quota", || (self.api.post(&try_only, &probe).ok()?.code == code).then_some(()));
     }
 
     /// It is refused when this returns.
@@ -217,7 +275,7 @@ impl Namespace {
 
     /// The names of the ConfigMaps that the service of this simulator keeps here.
     pub(crate) fn records(&self, simulator: &str) -> Vec<String> {
-        let path = format!("/api/v1/namespaces/{}/configmaps?labelSelector=mso.dots/simulator={simulator}", self.name);
+        let path = format!("{}?labelSelector=mso.dots/simulator={simulator}", self.config_maps());
         let list = self.api.get(&path).expect("the API answers").body;
         let records = list["items"].as_array().expect("a list has items");
         records.iter().map(|record| record["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect()
@@ -243,6 +301,10 @@ impl Namespace {
 
     fn path(&self, pod: &str) -> String {
         format!("/api/v1/namespaces/{}/pods/{pod}", self.name).trim_end_matches('/').to_owned()
+    }
+
+    fn config_maps(&self) -> String {
+        format!("/api/v1/namespaces/{}{CONFIG_MAPS}", self.name)
     }
 
     /// For a test that has failed: what was asked and answered.

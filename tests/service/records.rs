@@ -1,0 +1,61 @@
+//! Simulations whose record the cluster does not take.
+
+use crate::support::Ground;
+use crate::support::stage::{Simulation, Stage};
+
+/// For ten seconds it might be that the API server does not know the Role yet.
+#[test]
+fn where_config_maps_are_forbidden_it_says_what_is_lost_and_simulations_run() {
+    let stage = Stage::new();
+    stage.namespace.forbid_config_maps();
+    let mso = stage.start_mso();
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    let said = mso.line("ConfigMaps may not be read and written: 403");
+    assert!(said.contains("WARN") && said.contains("not known after a restart") && said.contains("allow get, list, create"), "{said}");
+    run_to_the_end(&stage, &simulation);
+    stage.run_one_more();
+    assert_eq!(mso.lines_with("ConfigMaps may not be read and written").len(), 1);
+}
+
+#[test]
+fn a_simulation_waits_for_room_for_its_request_in_a_quota_and_runs_when_there_is_some() {
+    let stage = Stage::new();
+    stage.namespace.fill_with_config_maps();
+    waits_for_room(&stage, "A part of the record of simulation");
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's cluster counts no ConfigMaps"]
+fn a_simulation_waits_for_room_for_its_progress_in_a_quota_and_runs_when_there_is_some() {
+    let stage = Stage::on(Ground::Real);
+    stage.namespace.fill_with_config_maps();
+    stage.namespace.leave_room_for_config_maps(1);
+    waits_for_room(&stage, "The record of simulation");
+}
+
+/// What becomes of it where there is none in time, tests/transcripts say: that takes a quarter of an hour.
+fn waits_for_room(stage: &Stage, what: &str) {
+    let mso = stage.start_mso();
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    let said = mso.line(&format!("{what} {} cannot be written", simulation.id));
+    assert!(said.contains("WARN") && said.contains("exceeded quota: none"), "{said}");
+    // It is tried again, and not said again.
+    mso.count("RecordOutcome", mso.lines_with("RecordOutcome").len() + 2);
+    assert_eq!(mso.lines_with("cannot be written").len(), 1);
+    assert_eq!(stage.namespace.pods(), [0; 0], "no pod is made of what is not recorded");
+    assert_eq!(simulation.heard(), [""; 0]);
+
+    stage.namespace.leave_room_for_config_maps(10);
+    run_to_the_end(stage, &simulation);
+    stage.run_one_more();
+}
+
+fn run_to_the_end(stage: &Stage, simulation: &Simulation<'_>) {
+    simulation.hear("ModelsReady");
+    simulation.end_models(&["model-0"]);
+    simulation.hear("AllModelsHaveTerminated");
+    assert_eq!(simulation.heard(), ["ModelsReady", "model-0/ModelHasTerminated", "AllModelsHaveTerminated"]);
+    stage.namespace.wait_until_gone(&simulation.pod_name("model-0"));
+}
