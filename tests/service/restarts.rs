@@ -9,11 +9,6 @@ fn kill(mso: Service) {
     drop(mso);
 }
 
-/// Until a record with this in its progress is in the cluster.
-fn wait_until_recorded(mso: &Service, key: &str, value: &str) {
-    mso.lines_in_order(&[format!(r#"\"{key}\":\"{value}"#), "Record(RecordOutcome".to_owned()]);
-}
-
 #[test]
 fn what_ended_while_nobody_looked_is_told_and_models_ready_is_not_told_again() {
     let stage = Stage::new();
@@ -21,7 +16,7 @@ fn what_ended_while_nobody_looked_is_told_and_models_ready_is_not_told_again() {
     let simulation = stage.simulation();
     simulation.deploy(0.0, &["model-0", "model-1"]);
     simulation.hear("ModelsReady");
-    wait_until_recorded(&mso, "modelsReady", "sent");
+    mso.wait_until_recorded("modelsReady", "sent");
     kill(mso);
     simulation.end_models(&["model-0"]);
     let name = simulation.pod_name("model-0");
@@ -66,7 +61,7 @@ fn a_model_that_said_ready_stays_ready() {
     let models = vec![simulation.model("early", &[]), simulation.model("late", &[("READY_AFTER_SECONDS", "5")])];
     simulation.send(&simulation.request(0.0, models));
     mso.line(&format!("Model {}/early is ready.", simulation.id));
-    wait_until_recorded(&mso, "ready", "8");
+    mso.wait_until_recorded("ready", "8");
     kill(mso);
 
     let _mso = stage.start_mso();

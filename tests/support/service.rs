@@ -75,6 +75,11 @@ impl Service {
         }
     }
 
+    /// Waits until a record with this in its progress is in the cluster.
+    pub(crate) fn wait_until_recorded(&self, key: &str, value: &str) {
+        self.lines_in_order(&[format!(r#"\"{key}\":\"{value}"#), "Record(RecordOutcome".to_owned()]);
+    }
+
     /// Waits until there are as many lines with this text.
     pub(crate) fn count(&self, text: &str, lines: usize) {
         let find = |log: &[String]| (log.iter().filter(|line| line.contains(text)).count() >= lines).then_some(());
@@ -96,6 +101,21 @@ impl Service {
 
     pub(crate) fn has_ended(&mut self) -> bool {
         self.program.end().is_some()
+    }
+
+    /// As on a machine that hangs.
+    pub(crate) fn freeze(&self) {
+        self.program.signal("STOP").expect("the service runs");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.program.signal("CONT").expect("the service is there");
+    }
+
+    /// It ends by itself, with a code that is not 0.
+    pub(crate) fn fails(&mut self) {
+        let status = self.program.wait(LIMIT).expect("mso ends by itself");
+        assert!(!status.success(), "{status}");
     }
 
     /// Sends the signal. It ends with code 0, and by its own account in time.
