@@ -49,22 +49,51 @@ fn the_broker_comes_after_the_service() {
 fn a_token_that_is_no_longer_valid_is_replaced_by_the_one_in_its_file() {
     let stage = Stage::new();
     let token = stage.namespace.revocable_token();
-    let file = stage.namespace.file("token", &token);
-    let mut settings = stage.settings();
-    settings.remove("KUBERNETES_API_TOKEN");
-    settings.insert("KUBERNETES_API_TOKEN_FILE".to_owned(), file.display().to_string());
-    let mso = Service::start(&settings);
+    let mso = start_with_token_file(&stage, &token);
     stage.run_one_more();
 
     stage.namespace.revoke(&token);
     let simulation = stage.simulation();
     simulation.deploy(0.0, &["model-0"]);
-    mso.line("401");
+    mso.line("401 Unauthorized");
     stage.namespace.file("token", &stage.namespace.token());
     simulation.hear("ModelsReady");
     simulation.end_models(&["model-0"]);
     simulation.hear("AllModelsHaveTerminated");
     assert_eq!(simulation.heard(), ["ModelsReady", "model-0/ModelHasTerminated", "AllModelsHaveTerminated"]);
+    assert_eq!(complaints_about_the_token(&mso).len(), 1, "{:?}", complaints_about_the_token(&mso));
+}
+
+/// As the kubelet does it: the new one is in the file well before the old one's end.
+#[test]
+fn a_token_that_rotates_while_a_simulation_runs_is_not_noticed() {
+    let stage = Stage::new();
+    let token = stage.namespace.revocable_token();
+    let mso = start_with_token_file(&stage, &token);
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0", "model-1"]);
+    simulation.hear("ModelsReady");
+    stage.namespace.file("token", &stage.namespace.token());
+    stage.namespace.revoke(&token);
+    simulation.end_models(&["model-0"]);
+    simulation.hear("model-0/ModelHasTerminated");
+    simulation.end_models(&["model-1"]);
+    simulation.hear("AllModelsHaveTerminated");
+    assert_eq!(simulation.heard(), ["ModelsReady", "model-0/ModelHasTerminated", "model-1/ModelHasTerminated", "AllModelsHaveTerminated"]);
+    stage.run_one_more();
+    assert_eq!(complaints_about_the_token(&mso), [""; 0]);
+}
+
+fn start_with_token_file(stage: &Stage, token: &str) -> Service {
+    let mut settings = stage.settings();
+    settings.remove("KUBERNETES_API_TOKEN");
+    settings.insert("KUBERNETES_API_TOKEN_FILE".to_owned(), stage.namespace.file("token", token).display().to_string());
+    Service::start(&settings)
+}
+
+/// What a person sees, who does not read DEBUG.
+fn complaints_about_the_token(mso: &Service) -> Vec<String> {
+    mso.lines_with("Unauthorized").into_iter().filter(|line| !line.contains("DEBUG")).collect()
 }
 
 #[test]
