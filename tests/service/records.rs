@@ -1,7 +1,9 @@
 //! Simulations whose record the cluster does not take.
 
-use crate::support::Ground;
-use crate::support::stage::{Simulation, Stage};
+use serde_json::Value;
+
+use crate::support::stage::{FAILED_WITHOUT_CODE, Simulation, Stage};
+use crate::support::{Ground, eventually};
 
 /// For ten seconds it might be that the API server does not know the Role yet.
 #[test]
@@ -12,10 +14,36 @@ fn where_config_maps_are_forbidden_it_says_what_is_lost_and_simulations_run() {
     let simulation = stage.simulation();
     simulation.deploy(0.0, &["model-0"]);
     let said = mso.line("ConfigMaps may not be read and written: 403");
-    assert!(said.contains("WARN") && said.contains("not known after a restart") && said.contains("allow get, list, create"), "{said}");
+    assert!(
+        said.contains("WARN") && said.contains("A restart of this service fails") && said.contains("allow get, list, create"),
+        "{said}"
+    );
     run_to_the_end(&stage, &simulation);
     stage.run_one_more();
     assert_eq!(mso.lines_with("ConfigMaps may not be read and written").len(), 1);
+}
+
+/// With -9, and nothing but the pods to go by.
+#[test]
+fn where_config_maps_are_forbidden_a_kill_fails_openly_what_was_not_ready_and_nothing_else() {
+    let stage = Stage::new();
+    stage.namespace.forbid_config_maps();
+    let mso = stage.start_mso();
+    let (running, waiting) = (stage.simulation(), stage.simulation());
+    running.deploy(0.0, &["model-0"]);
+    running.hear("ModelsReady");
+    let first = running.pod_name("model-0");
+    let mark = |pod: Value| pod["metadata"]["annotations"]["mso.dots/models-ready"].as_str().map(str::to_owned);
+    eventually("the mark on the first pod", || stage.namespace.pod(&first).and_then(mark).filter(|mark| mark == "sent"));
+    waiting.send(&waiting.request(0.0, vec![waiting.model("model-0", &[("READY_AFTER_SECONDS", "never")])]));
+    stage.namespace.wait_for_phase(&waiting.pod_name("model-0"), "Running");
+    drop(mso);
+
+    let _mso = stage.start_mso();
+    waiting.hear("AllModelsHaveTerminated");
+    assert_eq!(waiting.heard(), [&format!("model-0/ModelHasTerminated {FAILED_WITHOUT_CODE}"), "AllModelsHaveTerminated"]);
+    assert_eq!(running.heard(), ["ModelsReady"]);
+    run_to_the_end(&stage, &running);
 }
 
 #[test]
