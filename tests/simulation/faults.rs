@@ -54,9 +54,10 @@ impl World {
                 self.api_is_away_until = self.since + time;
                 self.watch_breaks();
             }
-            Fault::ApiThrottles { requests } => self.api_refuses(429, requests),
-            Fault::ApiFails { requests } => self.api_refuses(500, requests),
-            Fault::RolesAreUnknown { requests } => self.api_refuses(403, requests),
+            Fault::ApiThrottles { requests } => self.api_refuses(429, requests, MISBEHAVES),
+            Fault::ApiIsOverloaded { time } => self.api_refuses(429, u32::MAX, time),
+            Fault::ApiFails { requests } => self.api_refuses(500, requests, MISBEHAVES),
+            Fault::RolesAreUnknown { requests } => self.api_refuses(403, requests, MISBEHAVES),
             Fault::AnswersAreLost { requests } => {
                 for method in ["POST", "PATCH", "DELETE"] {
                     self.cluster.misbehave(ClusterFault {
@@ -76,8 +77,8 @@ impl World {
         }
     }
 
-    pub fn api_refuses(&mut self, code: u16, times: u32) {
-        self.after(MISBEHAVES, Item::ApiBehaves);
+    fn api_refuses(&mut self, code: u16, times: u32, lasts: Duration) {
+        self.after(lasts, Item::ApiBehaves);
         for method in ["GET", "POST", "PATCH", "DELETE"] {
             let status = match code {
                 403 => Status::new(code, "Forbidden", "User \"mso\" cannot touch resource \"any\" as asked"),

@@ -192,6 +192,20 @@ fn each_fault_strikes_at_each_stage_of_life() {
     play_all("each_fault_strikes_at_each_stage_of_life", plans);
 }
 
+/// Away for longer than a request waits for it: so nothing is asked for meanwhile.
+#[test]
+fn an_api_server_that_is_away_or_overloaded_for_minutes_delays_what_is_told_and_no_more() {
+    let references = references();
+    let away = |stage| Plan::of(When::First(stage), Fault::ApiIsAway { time: seconds(600) });
+    let overloaded = |stage| Plan::of(When::First(stage), Fault::ApiIsOverloaded { time: seconds(180) });
+    let plans = references.iter().flat_map(|reference| {
+        let is_asked_once = reference.workload.requests.len() == 1;
+        let away = ["publish ModelsReady", "publish ModelHasTerminated"].map(away).into_iter().filter(move |_| is_asked_once);
+        away.chain(STAGES.map(overloaded)).map(move |plan| (reference, plan))
+    });
+    play_all("an_api_server_that_is_away_or_overloaded_for_minutes_delays_what_is_told_and_no_more", plans);
+}
+
 /// Three to six faults at any time, and latencies that differ.
 #[test]
 fn swarms_of_faults_change_nothing_but_the_time() {

@@ -69,6 +69,10 @@ pub enum Fault {
     ApiThrottles {
         requests: u32,
     },
+    /// All requests, for so long.
+    ApiIsOverloaded {
+        time: Duration,
+    },
     ApiFails {
         requests: u32,
     },
