@@ -863,6 +863,34 @@ fn pods_without_a_record_that_have_all_ended_go_in_their_time() {
 }
 
 #[test]
+fn one_refusal_after_a_long_outage_does_not_give_records_up() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.records.updates_are_away = true;
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.passes(130.0);
+    session.records.updates_are_away = false;
+    session.records.are_forbidden = true;
+    session.passes(31.0);
+    session.records.are_forbidden = false;
+    session.passes(40.0);
+    session.matches("records_forbidden_after_an_outage");
+}
+
+#[test]
+fn models_ready_waits_for_the_models_of_a_second_request() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.deploys(2, "sim", &["m1", "m2"], HOUR);
+    session.ready("sim", "m1");
+    session.passes(2.0);
+    session.created(&pod(2, "sim", "m2", "u2"));
+    session.ready("sim", "m2");
+    session.matches("models_ready_waits_for_a_second_request");
+}
+
+#[test]
 fn a_simulation_runs_anew_although_the_right_to_delete_its_record_was_taken_away() {
     let mut session = Session::begun();
     let m1 = pod(1, "sim", "m1", "u1");

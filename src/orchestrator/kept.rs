@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::calls::backoff;
 use super::event::RecordCall;
 use super::pod_state::Verdict;
-use super::refusal::{Refusal, Remedy};
+use super::refusal::{Reason, Refusal, Remedy};
 use crate::ids::{DeployId, RecordName, Uid};
 use crate::kube::record::{Content, NewRecord, Progress, Record};
 
@@ -76,7 +76,8 @@ pub(super) struct PieceDue {
 #[derive(Default)]
 pub(super) struct Trouble {
     failures: u32,
-    since: Option<Instant>,
+    /// What it is, and since when.
+    obstacle: Option<(Reason, Instant)>,
     not_before: Option<Instant>,
 }
 
@@ -87,7 +88,9 @@ impl Trouble {
             Remedy::Again(_) | Remedy::AskWhoHasTheName | Remedy::GiveUp => (RETRY_FIRST, RETRY_MAX, Duration::ZERO),
         };
         self.not_before = Some(now + backoff(base, cap, self.failures, jitter).max(at_least));
-        self.since.get_or_insert(now);
+        if self.obstacle.is_none_or(|(reason, _)| reason != refusal.reason) {
+            self.obstacle = Some((refusal.reason, now));
+        }
         self.failures += 1;
     }
 
@@ -97,11 +100,12 @@ impl Trouble {
     }
 
     pub(super) fn since(&self, now: Instant) -> Instant {
-        self.since.unwrap_or(now)
+        self.obstacle.map_or(now, |(_, since)| since)
     }
 
     pub(super) fn is_overdue(&self, refusal: &Refusal, now: Instant) -> bool {
-        refusal.remedy.limit().is_some_and(|limit| now.saturating_duration_since(self.since(now)) >= limit)
+        let (reason, since) = self.obstacle.unwrap_or((refusal.reason, now));
+        reason == refusal.reason && refusal.remedy.limit().is_some_and(|limit| now.saturating_duration_since(since) >= limit)
     }
 
     /// When to look again, where that is not now.

@@ -21,6 +21,7 @@ pub struct Records {
     pub has_room_for_pieces_only: bool,
     pub refuses_pieces: bool,
     pub deletes_are_away: bool,
+    pub updates_are_away: bool,
     /// Something on the way sends it twice, and gives the second answer.
     pub repeats_the_next_update: bool,
 }
@@ -69,6 +70,9 @@ impl Records {
             return Err(refused(422, "invalid"));
         }
         if self.deletes_are_away && matches!(call, RecordCall::Delete { .. }) {
+            return Err(Error::Lost("no answer".to_owned()));
+        }
+        if self.updates_are_away && matches!(call, RecordCall::Update { .. }) {
             return Err(Error::Lost("no answer".to_owned()));
         }
         if self.repeats_the_next_update && matches!(call, RecordCall::Update { .. }) {
