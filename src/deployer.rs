@@ -31,7 +31,8 @@ pub fn read_logs(client: &Client, logs: &Receiver<CrashLog>, events: &Sender<Eve
 
 fn for_each<T>(work: &Receiver<T>, events: &Sender<Event>, beat: &Beat, carry_out: impl Fn(T) -> Event) {
     while let Ok(piece) = beat.wait(|| work.recv()) {
-        if events.send(carry_out(piece)).is_err() {
+        let event = carry_out(piece);
+        if beat.wait(|| events.send(event)).is_err() {
             return;
         }
     }

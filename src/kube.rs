@@ -148,7 +148,10 @@ impl Client {
                 let name = config_map.name().to_owned();
                 match config_map.into_record(&self.pods.simulator) {
                     Ok(record) => found.add(record),
-                    Err(problem) => log::warn!("The ConfigMap {name} has our mark, and is left alone: {problem}."),
+                    Err(problem) => {
+                        log::warn!("The ConfigMap {name} has our mark, and is left alone: {problem}.");
+                        found.unusable.push(name);
+                    }
                 }
                 if let Some(first) = &found.left_out_from {
                     self.say_left_out(first);

@@ -187,7 +187,7 @@ enum Loss {
     /// The broker sent a packet over our limit.
     Oversized { bytes: usize },
     /// The broker answers pings and does not acknowledge this; in words for the log.
-    Unacknowledged { owed: Owed, what: String },
+    Unacknowledged(String),
     /// The broker does not let us read these.
     SubscriptionRefused(Vec<String>),
     /// We had the broker forget our session, and are to begin one.
@@ -258,7 +258,7 @@ impl Connection {
             Owed::Message(packet_id) => message(outbox.topic_in_flight(packet_id)),
             Owed::Release(packet_id) => message(outbox.topic_released(packet_id)),
         };
-        Err(End::Lost(Loss::Unacknowledged { owed, what }))
+        Err(End::Lost(Loss::Unacknowledged(what)))
     }
 
     fn handle(&mut self, event: &rumqttc::Event, inlet: &Inlet<'_>) -> Result<(), End> {
@@ -408,7 +408,7 @@ impl Connection {
     fn delay_after(&mut self, loss: &Loss) -> Duration {
         let lived = self.connected_at.take().map(|connected_at| clock::now().instant - connected_at);
         let troubles = &mut self.troubles;
-        let was_good = !matches!(loss, Loss::Unacknowledged { owed: Owed::Subscription, .. });
+        let was_good = !matches!(loss, Loss::Unacknowledged(_));
         if was_good && lived.is_some_and(|lived| lived >= GOOD_AFTER) {
             *troubles = Troubles::default();
         }
@@ -458,7 +458,7 @@ impl Troubles {
             Loss::SessionDropped => return info!("{broker}: {text}"),
             _ if !news => return debug!("still without {broker}: {text}"),
             Loss::SubscriptionRefused(_) => error!("no connection to {broker}: {text}; trying again for ever"),
-            Loss::Closed(_) | Loss::Failed(_) | Loss::Refused(_) | Loss::Oversized { .. } | Loss::Unacknowledged { .. } => {
+            Loss::Closed(_) | Loss::Failed(_) | Loss::Refused(_) | Loss::Oversized { .. } | Loss::Unacknowledged(_) => {
                 warn!("no connection to {broker}: {text}; trying again for ever")
             }
         }
@@ -490,7 +490,7 @@ impl fmt::Display for Loss {
             }
             Self::Refused(code) => write!(f, "it refuses us ({code:?})"),
             Self::Oversized { bytes } => write!(f, "it sends a message of {bytes} bytes: the limit is {MAX_PACKET_BYTES}"),
-            Self::Unacknowledged { what, .. } => {
+            Self::Unacknowledged(what) => {
                 let seconds = patience::LIMIT.as_secs();
                 write!(f, "it answers, but has not acknowledged {what} for {seconds} s: look at its log, its load and its disk")
             }

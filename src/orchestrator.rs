@@ -39,10 +39,10 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use crate::clock::{Now, UnixTime};
-use crate::ids::{ModelId, PodName, RecordName, SimulationId, SimulatorName, TopicSegment, Uid};
+use crate::ids::{ModelId, PodName, SimulationId, SimulatorName, Uid};
 use crate::kube::error::Error;
 use crate::kube::pod::NewPod;
-use crate::kube::record::Record;
+use crate::kube::record::Found;
 use announce::Told;
 use calls::{Calls, Hold, backoff};
 use deadline::{Deadline, Deadlines};
@@ -81,13 +81,11 @@ pub struct Orchestrator {
     /// Requests that came before it was known what runs, or while the record that is in their way goes.
     held_requests: Vec<Held>,
     handle_held_requests: bool,
-    told_blindly: BTreeMap<TopicSegment, ToldBlindly>,
+    told_blindly: BTreeMap<SimulationId, ToldBlindly>,
     /// ConfigMaps can be had, as far as we know.
     keeps_records: bool,
-    /// Until the first list of pods: what an earlier process left.
-    found_records: Vec<Record>,
-    /// See [`PodsEvent::Records`].
-    records_left_out_from: Option<RecordName>,
+    /// What an earlier process left: the records until the first list of pods, and what was not read of them.
+    found: Found,
     records: BTreeMap<SimulationId, Kept>,
     /// What came at QoS 1, and is acknowledged when the record of this simulation holds all that is known by now.
     deliveries: Vec<(SimulationId, Option<Revision>, Delivery)>,
@@ -166,8 +164,7 @@ impl Orchestrator {
             handle_held_requests: false,
             told_blindly: BTreeMap::new(),
             keeps_records: true,
-            found_records: Vec::new(),
-            records_left_out_from: None,
+            found: Found::default(),
             records: BTreeMap::new(),
             deliveries: Vec::new(),
             touched_records: BTreeSet::new(),
@@ -274,7 +271,7 @@ impl Orchestrator {
                 self.fact(&simulation);
                 self.touched.insert(simulation);
             } else {
-                self.say(Level::Debug, format!("Model {simulation}/{model} said ready again, or after its end: ignored."));
+                self.say(Level::Debug, format!("Model {simulation}/{model} said ready again, or after it failed: ignored."));
             }
         } else if self.ended.contains_key(&simulation) {
             self.say(Level::Debug, format!("Model {simulation}/{model} said ready after the end of its simulation: ignored."));
@@ -292,10 +289,7 @@ impl Orchestrator {
     fn on_pods(&mut self, event: PodsEvent, now: Now) {
         self.api.watch_heard_at = if let PodsEvent::Failed(_) = event { None } else { Some(now.instant) };
         match event {
-            PodsEvent::Records { records, left_out_from } => {
-                self.found_records = records;
-                self.records_left_out_from = left_out_from;
-            }
+            PodsEvent::Records(found) => self.found = found,
             PodsEvent::RecordsForbidden(error) => self.keep_no_records(&error),
             PodsEvent::Listed(pods) => {
                 self.watch_answers(now);
@@ -388,7 +382,7 @@ impl Orchestrator {
         }
         match call {
             PodCall::Create(pod) => self.on_created(&pod, attempt, result, now),
-            PodCall::MarkModelsReady { .. } => self.on_marked(call, attempt, result, now),
+            PodCall::Mark { .. } => self.on_marked(call, attempt, result, now),
             PodCall::Get(question) => self.on_got(question, attempt, result, now),
             PodCall::SetDeleteBy { .. } | PodCall::Stop { .. } | PodCall::Delete { .. } => self.on_changed(&call, result, now),
         }

@@ -11,7 +11,6 @@ use crossbeam_channel::Sender;
 
 use crate::clock;
 use crate::kube::error::Error;
-use crate::kube::record::Found;
 use crate::kube::{Client, WATCH_IDLE_TIME, WatchEvent};
 use crate::orchestrator::event::{Event, PodsEvent};
 use crate::supervise::Beat;
@@ -33,7 +32,7 @@ const HEALTHY_TIME: Duration = Duration::from_secs(120);
 
 /// Ends when `events` is closed.
 pub fn run(client: &Client, events: &Sender<Event>, beat: &Beat) {
-    let Err(Closed) = follow(client, &|event| events.send(Event::Pods(event)).map_err(|_| Closed), beat);
+    let Err(Closed) = follow(client, &|event| beat.wait(|| events.send(Event::Pods(event))).map_err(|_| Closed), beat);
 }
 
 /// Nobody listens any more.
@@ -85,7 +84,7 @@ fn read_records(client: &Client, send: Send<'_>, beat: &Beat) -> Result<(), Clos
     let mut forbidden_at = None;
     loop {
         let error = match client.list_records(beat) {
-            Ok(Found { records, left_out_from, .. }) => return send(PodsEvent::Records { records, left_out_from }),
+            Ok(found) => return send(PodsEvent::Records(found)),
             Err(error) => error,
         };
         log::debug!("records: {error}");
@@ -96,6 +95,7 @@ fn read_records(client: &Client, send: Send<'_>, beat: &Beat) -> Result<(), Clos
             }
             FORBIDDEN_PAUSE
         } else {
+            forbidden_at = None;
             let wait = pause(&mut failures, &error, fastrand::f64());
             send(PodsEvent::Failed(error))?;
             wait

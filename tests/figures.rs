@@ -156,6 +156,7 @@ fn plain_loop(client: &Client) -> Duration {
                 deploy: DeployId::new("0123456789abcdef").expect(VALID),
                 models: MODELS,
                 keep_logs_hours: 0.0,
+                is_recorded: true,
                 image: Ground::Real.model_image(),
                 variables: Vec::new(),
             }

@@ -290,7 +290,7 @@ fn a_watch_that_is_cut_goes_on_where_it_was() {
     let watching = client(&wire.settings(&namespace));
     let (sender, events) = crossbeam_channel::bounded(16);
     let thread = thread::Builder::new().spawn(move || mso::pods::run(&watching, &sender, &Beat::default())).unwrap();
-    assert!(matches!(next(&events), PodsEvent::Records { records, left_out_from: None } if records.is_empty()));
+    assert!(matches!(next(&events), PodsEvent::Records(found) if found.records.is_empty()));
     assert!(matches!(next(&events), PodsEvent::ServerTime(_)));
     assert!(matches!(next(&events), PodsEvent::Listed(pods) if pods.is_empty()));
     assert!(matches!(next(&events), PodsEvent::ServerTime(_)), "the watch began");
@@ -390,7 +390,7 @@ fn a_watch_goes_on_from_its_last_event_and_lists_again_where_it_cannot() {
     while seen.iter().filter(|&&event| event == "listed").count() < 3 {
         match next(&events) {
             PodsEvent::ServerTime(_) => {}
-            PodsEvent::Records { .. } => seen.push("records"),
+            PodsEvent::Records(_) => seen.push("records"),
             PodsEvent::Listed(_) => seen.push("listed"),
             PodsEvent::Bookmark => seen.push("bookmark"),
             PodsEvent::Failed(Error::Unreadable(_)) => seen.push("failed"),
@@ -414,7 +414,7 @@ fn records_that_are_forbidden_for_a_moment_are_read() {
     let (sender, events) = crossbeam_channel::bounded(16);
     spawn(move || mso::pods::run(&client, &sender, &Beat::default()));
     let events = [next(&events), next(&events), next(&events)];
-    assert!(matches!(&events, [PodsEvent::Records { .. }, PodsEvent::ServerTime(_), PodsEvent::Listed(_)]), "{events:?}");
+    assert!(matches!(&events, [PodsEvent::Records(_), PodsEvent::ServerTime(_), PodsEvent::Listed(_)]), "{events:?}");
 }
 
 #[test]
@@ -534,6 +534,7 @@ fn new_pod(model: &str) -> NewPod {
         deploy: DeployId::new("0123456789abcdef").unwrap(),
         models: 1,
         keep_logs_hours: 0.01,
+        is_recorded: true,
         image: "127.0.0.1:1/none:1".to_owned(),
         variables: vec![Variable { name: "A".to_owned(), value: Secret::new("1") }],
     }

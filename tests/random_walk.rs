@@ -222,10 +222,7 @@ impl World {
                 self.holds(self.connected || message.body != Body::ModelsReady, "no ModelsReady while the broker is away");
             }
             Command::Call { call: PodCall::Delete { name, uid }, .. } => self.check_delete(name, uid.as_str()),
-            Command::Call {
-                call: PodCall::SetDeleteBy { name, .. } | PodCall::MarkModelsReady { name, .. } | PodCall::Stop { name, .. },
-                ..
-            } => {
+            Command::Call { call: PodCall::SetDeleteBy { name, .. } | PodCall::Mark { name, .. } | PodCall::Stop { name, .. }, .. } => {
                 self.holds(!self.foreign.contains(name.as_str()), "a foreign pod is never touched");
             }
             Command::Call { .. }
@@ -370,7 +367,7 @@ impl World {
         if self.random.u8(0..4) == 0 {
             self.api_is_away();
         }
-        self.handle(Event::Pods(PodsEvent::Records { records: self.records.all(), left_out_from: None }));
+        self.handle(Event::Pods(PodsEvent::Records(self.records.all().into())));
         self.take_list();
         self.list_arrives();
     }
@@ -480,10 +477,7 @@ impl World {
             }
             PodCall::Get(_) if !self.pods.contains_key(&name) => Err(refused(404, "not found")),
             PodCall::Get(_) => Ok(Answer::Pod(Box::new(parsed(self.pods[&name].clone())))),
-            PodCall::SetDeleteBy { uid, .. }
-            | PodCall::MarkModelsReady { uid, .. }
-            | PodCall::Stop { uid, .. }
-            | PodCall::Delete { uid, .. }
+            PodCall::SetDeleteBy { uid, .. } | PodCall::Mark { uid, .. } | PodCall::Stop { uid, .. } | PodCall::Delete { uid, .. }
                 if !has(uid.as_str()) =>
             {
                 Err(refused(404, "not found"))
@@ -493,7 +487,7 @@ impl World {
                 self.show(&name);
                 Ok(Answer::Done)
             }
-            PodCall::MarkModelsReady { models_ready, .. } => {
+            PodCall::Mark { models_ready, .. } => {
                 self.pods.get_mut(&name).unwrap()["metadata"]["annotations"]["mso.dots/models-ready"] = json!(models_ready.as_str());
                 self.show(&name);
                 Ok(Answer::Done)

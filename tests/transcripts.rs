@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mso::clock::{UnixTime, now};
 use mso::ids::{RecordName, SimulationId, SimulatorName, TopicSegment};
 use mso::kube::error::Error;
+use mso::kube::record::Found;
 use mso::orchestrator::Orchestrator;
 use mso::orchestrator::event::{
     Answer, BadRequest, BrokerEvent, CallOutcome, Command, CrashLog, DeployRequest, Event, MessageId, ModelConfiguration, PodCall,
@@ -120,7 +121,7 @@ impl Session {
 
     /// What the process before left.
     fn finds(&mut self, pods: Vec<Value>) {
-        self.handle("the records", Event::Pods(PodsEvent::Records { records: self.records.all(), left_out_from: None }));
+        self.handle("the records", Event::Pods(PodsEvent::Records(self.records.all().into())));
         self.listed(pods);
     }
 
@@ -777,17 +778,47 @@ fn records_that_are_forbidden_for_a_moment_are_written_after_it() {
     session.matches("records_forbidden_for_a_moment");
 }
 
+#[test]
+fn models_ready_goes_out_after_a_restart_though_a_model_was_done_before_it() {
+    let mut session = Session::begun();
+    let (m1, m2) = (pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2"));
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&m1);
+    session.created(&m2);
+    session.ready("sim", "m1");
+    session.shows("exit 0", &ended(m1.clone(), 0, "Completed"));
+    session.passes(1.0);
+    session.restarted(vec![ended(m1, 0, "Completed"), m2]);
+    session.ready("sim", "m2");
+    session.passes(6.0);
+    session.matches("models_ready_after_one_was_done");
+}
+
+#[test]
+fn a_ready_counts_that_is_heard_after_the_end_of_its_model() {
+    let mut session = Session::begun();
+    let (m1, m2) = (pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2"));
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&m1);
+    session.created(&m2);
+    session.shows("exit 0", &ended(m1, 0, "Completed"));
+    session.ready("sim", "m1");
+    session.ready("sim", "m2");
+    session.matches("ready_after_the_end");
+}
+
 /// Of a simulation of two.
 fn one_of_two(model: &str, uid: &str) -> Value {
     with(pod(1, "sim", model, uid), "/metadata/annotations/mso.dots~1models", json!("2"))
 }
 
+/// Made without a record.
 fn marked(pod: Value, models_ready: &str) -> Value {
     with(pod, "/metadata/annotations/mso.dots~1models-ready", json!(models_ready))
 }
 
 #[test]
-fn where_config_maps_are_forbidden_the_first_pod_says_that_models_ready_goes_out_before_it_does() {
+fn where_config_maps_are_forbidden_the_first_pod_says_that_models_ready_went_out() {
     let mut session = Session::new();
     session.connected();
     session.finds_records_forbidden(vec![]);
@@ -796,12 +827,32 @@ fn where_config_maps_are_forbidden_the_first_pod_says_that_models_ready_goes_out
     session.created(&one_of_two("m2", "u2"));
     session.ready("sim", "m1");
     session.ready("sim", "m2");
-    session.fails("mark so-sim-m1", Error::Lost("no answer".to_owned()));
-    session.passes(2.0);
     session.done("mark so-sim-m1");
     session.acknowledged();
+    session.fails("mark so-sim-m1", refused(403, "User \"u\" cannot patch resource \"pods\""));
+    session.passes(40.0);
     session.done("mark so-sim-m1");
     session.matches("models_ready_is_marked");
+}
+
+#[test]
+fn where_config_maps_are_forbidden_models_ready_goes_out_although_the_first_pod_is_gone_by_then() {
+    let mut session = Session::new();
+    session.connected();
+    session.finds_records_forbidden(vec![]);
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    let m1 = one_of_two("m1", "u1");
+    session.created(&m1);
+    session.created(&one_of_two("m2", "u2"));
+    session.ready("sim", "m1");
+    session.done("mark so-sim-m1");
+    session.shows("exit 0", &ended(m1.clone(), 0, "Completed"));
+    session.deleted(&ended(m1, 0, "Completed"));
+    session.ready("sim", "m2");
+    session.acknowledged();
+    session.shows("exit 0", &ended(one_of_two("m2", "u2"), 0, "Completed"));
+    session.acknowledged();
+    session.matches("models_ready_without_the_first_pod");
 }
 
 #[test]
@@ -809,7 +860,7 @@ fn where_config_maps_are_forbidden_a_simulation_goes_on_whose_pods_are_all_there
     let mut session = Session::new();
     session.connected();
     session.deploys(1, "sim", &["m1", "m2"], HOUR);
-    let m2 = one_of_two("m2", "u2");
+    let m2 = marked(one_of_two("m2", "u2"), "no");
     session.finds_records_forbidden(vec![ended(marked(one_of_two("m1", "u1"), "sent"), 0, "Completed"), m2.clone()]);
     session.acknowledged();
     session.shows("exit 0", &ended(m2, 0, "Completed"));
@@ -819,12 +870,26 @@ fn where_config_maps_are_forbidden_a_simulation_goes_on_whose_pods_are_all_there
 }
 
 #[test]
-fn where_config_maps_are_forbidden_a_simulation_fails_openly_of_which_too_little_is_known() {
+fn a_simulation_that_was_begun_without_a_record_goes_on_also_when_records_are_allowed_again() {
+    let mut session = Session::begun();
+    session.killed();
+    session.finds(vec![
+        marked(one_of_two("m1", "u1"), "sent"),
+        marked(one_of_two("m2", "u2"), "no"),
+        marked(pod(2, "other", "m1", "u3"), "no"),
+    ]);
+    session.acknowledged();
+    session.matches("marked_simulations_and_records_again");
+}
+
+#[test]
+fn a_simulation_fails_openly_that_was_begun_without_a_record_and_of_which_too_little_is_known() {
+    let of_three = |pod| with(pod, "/metadata/annotations/mso.dots~1models", json!("3"));
+    let (m1, m2) = (one_of_two("m1", "u1"), one_of_two("m2", "u2"));
     let cases = [
-        ("a_mark_is_missing", vec![ended(one_of_two("m1", "u1"), 0, "Completed"), one_of_two("m2", "u2")]),
-        ("a_mark_says_sending", vec![marked(one_of_two("m1", "u1"), "sending"), one_of_two("m2", "u2")]),
-        ("a_marked_simulation_lacks_a_pod", vec![marked(one_of_two("m1", "u1"), "sent")]),
-        ("a_simulation_lacks_its_first_pod", vec![marked(one_of_two("m2", "u2"), "sent")]),
+        ("models_ready_may_not_have_gone_out", vec![ended(marked(m1.clone(), "no"), 0, "Completed"), marked(m2.clone(), "no")]),
+        ("a_marked_simulation_lacks_its_last_pod", vec![of_three(marked(m1, "sent")), marked(m2.clone(), "no")]),
+        ("a_marked_simulation_lacks_its_first_pod", vec![marked(m2, "no")]),
     ];
     for (name, pods) in cases {
         let mut session = Session::new();
@@ -834,6 +899,15 @@ fn where_config_maps_are_forbidden_a_simulation_fails_openly_of_which_too_little
         session.acknowledged();
         session.matches(name);
     }
+}
+
+#[test]
+fn pods_whose_record_may_not_be_read_are_left_alone() {
+    let mut session = Session::new();
+    session.connected();
+    session.finds_records_forbidden(vec![one_of_two("m1", "u1"), ended(one_of_two("m2", "u2"), 0, "Completed")]);
+    session.passes(3600.0);
+    session.matches("pods_whose_record_may_not_be_read");
 }
 
 #[test]
@@ -850,6 +924,72 @@ fn records_that_are_forbidden_for_good_leave_a_mark_on_what_runs() {
     session.passes(300.0);
     session.done("mark so-sim-m1");
     session.matches("records_forbidden_for_good");
+}
+
+/// It waited for the broker when ConfigMaps were forbidden.
+#[test]
+fn a_mark_that_models_ready_went_out_counts_although_an_older_record_says_that_it_did_not() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.disconnected();
+    session.ready("sim", "m1");
+    session.passes(2.0);
+    session.restarted(vec![marked(pod(1, "sim", "m1", "u1"), "sent")]);
+    session.passes(10.0);
+    session.matches("a_mark_is_newer_than_a_record");
+}
+
+#[test]
+fn pods_of_a_record_that_was_not_read_are_left_alone_though_all_have_ended() {
+    let simulator = SimulatorName::new("so").unwrap();
+    let name = RecordName::of_progress(&simulator, &SimulationId::new("sim").unwrap());
+    let mut too_many = Found::default();
+    too_many.left_out_from = Some(name.clone());
+    let mut of_another_format = Found::default();
+    of_another_format.unusable.push(name.to_string());
+    for (case, found) in [("left_out", too_many), ("unusable", of_another_format)] {
+        let mut session = Session::new();
+        session.connected();
+        session.handle("the records", Event::Pods(PodsEvent::Records(found)));
+        session.listed(vec![ended(pod(1, "sim", "m1", "u1"), 0, "Completed"), marked(pod(1, "sim", "m2", "u2"), "no")]);
+        session.deploys(1, "sim", &["m1"], HOUR);
+        session.matches(&format!("pods_of_a_record_that_was_{case}"));
+    }
+}
+
+#[test]
+fn the_same_request_again_is_acknowledged_when_its_new_run_is_recorded_and_not_before() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.shows("exit 0", &ended(pod(1, "sim", "m1", "u1"), 0, "Completed"));
+    session.acknowledged();
+    session.acknowledged();
+    session.records.updates_are_away = true;
+    session.handle("DeployModels 1 again, at QoS 1", at_qos_1(deploy_event(request(1, "sim", &["m1"], 0.0)), 9));
+    session.passes(3.0);
+    session.records.updates_are_away = false;
+    session.passes(3.0);
+    session.matches("the_same_request_again_is_acknowledged");
+}
+
+#[test]
+fn a_pod_of_the_process_before_that_the_watch_shows_before_its_create_goes_out_stays_ready() {
+    let mut session = Session::begun();
+    let models = ["m1", "m2", "m3", "m4", "m5", "m6"];
+    session.deploys(1, "sim", &models, HOUR);
+    session.ready("sim", "m6");
+    session.passes(1.0);
+    session.restarted(vec![]);
+    // Only some creates go out at once.
+    session.shows("running", &pod(1, "sim", "m6", "u6"));
+    for (model, uid) in [("m1", "u1"), ("m2", "u2"), ("m3", "u3"), ("m4", "u4"), ("m5", "u5")] {
+        session.created(&pod(1, "sim", model, uid));
+        session.ready("sim", model);
+    }
+    session.passes(6.0);
+    session.matches("ready_of_a_pod_whose_create_did_not_go_out");
 }
 
 #[test]
@@ -1096,8 +1236,9 @@ fn a_simulation_whose_record_may_be_among_those_that_were_left_out_is_refused_op
     let (one, other) = ("sim-2", "sim");
     let name = |id| RecordName::of_progress(&simulator, &SimulationId::new(id).unwrap());
     assert!(name(other) < name(one));
-    let left_out_from = Some(name(one));
-    session.handle("the records, as many as are read", Event::Pods(PodsEvent::Records { records: vec![], left_out_from }));
+    let mut found = Found::default();
+    found.left_out_from = Some(name(one));
+    session.handle("the records, as many as are read", Event::Pods(PodsEvent::Records(found)));
     session.listed(vec![]);
     session.deploys(1, one, &["m1"], HOUR);
     session.deploys(2, other, &["m1"], HOUR);

@@ -1,6 +1,8 @@
 //! What comes from files that change while the service runs: the token, and the CA that the API server's certificate must come from.
 
-use std::fs;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -17,6 +19,9 @@ use crate::supervise::lock;
 /// The kubelet changes a mounted file well before what was in it ends, and client-go reads a token each minute.
 /// <https://kubernetes.io/docs/concepts/storage/projected-volumes/#serviceaccounttoken>
 const FILE_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// The kubelet mounts no more than an object of the API holds.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Whom the API server's certificate must come from.
 pub(super) struct Trust {
@@ -76,7 +81,16 @@ impl Trust {
 }
 
 fn read_ca(file: &Path) -> Result<Vec<u8>, String> {
-    fs::read(file).map_err(|error| format!("KUBERNETES_CA_FILE {} cannot be read: {error}", file.display()))
+    read(file).map_err(|error| format!("KUBERNETES_CA_FILE {} cannot be read: {error}", file.display()))
+}
+
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
 }
 
 fn verified(pem: &[u8], file: &Path) -> Result<TlsConfig, String> {
@@ -100,7 +114,7 @@ fn tls_config() -> TlsConfigBuilder {
     TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
 }
 
-// Where the token comes from, and the one in use.
+/// Where the token comes from, and the one in use.
 pub(super) struct TokenSource {
     source: Token,
     held: Mutex<Option<Held>>,
@@ -157,7 +171,8 @@ impl TokenSource {
 }
 
 fn read_token(path: &Path) -> Result<Secret, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("the token in {} cannot be read: {error}", path.display()))?;
+    let unreadable = |problem: &dyn Display| format!("the token in {} cannot be read: {problem}", path.display());
+    let text = String::from_utf8(read(path).map_err(|error| unreadable(&error))?).map_err(|_| unreadable(&"it is no text"))?;
     let token = Secret::new(text.trim());
     bearer(&token).map_err(|problem| format!("{}: {problem}", path.display()))?;
     Ok(token)
@@ -176,6 +191,8 @@ pub(super) fn bearer(token: &Secret) -> Result<HeaderValue, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -19,10 +19,10 @@ pub const SIMULATOR_LABEL: &str = "mso.dots/simulator";
 /// Which request a pod came with.
 pub const DEPLOY_ANNOTATION: &str = "mso.dots/deploy";
 
-/// How many models that request has.
+/// How many models that request has; on a first pod that was marked, its simulation.
 pub const MODELS_ANNOTATION: &str = "mso.dots/models";
 
-/// How far `ModelsReady` of its simulation is, as a record says it. Only on a simulation's first pod, and only where there are no records.
+/// How far `ModelsReady` of its simulation is, where no record says it: `no` on each pod, and `sent` on the first one.
 pub const MODELS_READY_ANNOTATION: &str = "mso.dots/models-ready";
 
 /// Which of its simulation's models a pod runs, as the record numbers them.
@@ -180,6 +180,8 @@ pub struct NewPod {
     /// How many models the request has that this one came with.
     pub models: usize,
     pub keep_logs_hours: f64,
+    /// Its request is in the simulation's record.
+    pub is_recorded: bool,
     pub image: String,
     /// In the request's order, each name once.
     pub variables: Vec<Variable>,

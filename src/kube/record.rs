@@ -30,8 +30,7 @@ const PROGRESS: &str = "progress";
 /// An object has at most 1 MiB, with its metadata.
 const PIECE_BYTES_MAX: usize = 900_000;
 
-/// Two of them a simulation, and one that ended keeps its own as long as its pods are kept: one simulation every four seconds, and logs
-/// kept for a day.
+/// One that is over keeps one as long as its pods are kept: one simulation every two seconds, and logs kept for a day.
 pub(super) const FOUND_MAX: usize = 50_000;
 /// Twice what the requests of all simulations that run may hold. The memory limit in k8s/ goes with it.
 pub(super) const FOUND_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -175,12 +174,20 @@ impl ConfigMap {
 }
 
 /// What is taken of the records at start.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Found {
     pub records: Vec<Record>,
+    /// Names of ConfigMaps with our mark that are none, or none that this version can use.
+    pub unusable: Vec<String>,
     /// From this name on they are left out: there are too many.
     pub left_out_from: Option<RecordName>,
     bytes: usize,
+}
+
+impl From<Vec<Record>> for Found {
+    fn from(records: Vec<Record>) -> Self {
+        Self { records, ..Self::default() }
+    }
 }
 
 impl Found {
@@ -190,7 +197,7 @@ impl Found {
             Content::Piece { text, .. } => text.reveal().len(),
             Content::Progress { text } => text.len(),
         };
-        if self.records.len() == FOUND_MAX || self.bytes > FOUND_BYTES_MAX {
+        if self.records.len() + self.unusable.len() >= FOUND_MAX || self.bytes > FOUND_BYTES_MAX {
             self.records.retain(|other| other.simulation != record.simulation);
             self.left_out_from = Some(record.name);
         } else {

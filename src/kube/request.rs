@@ -10,7 +10,7 @@ use ureq::http::Method;
 use super::pod::{DEPLOY_ANNOTATION, MODELS_ANNOTATION, MODELS_READY_ANNOTATION, NUMBER_ANNOTATION, NewPod, SIMULATOR_LABEL};
 use crate::config::PodSettings;
 use crate::ids::{PodName, SimulatorName, Uid};
-use crate::kube::record;
+use crate::kube::record::{self, ModelsReady};
 use crate::orchestrator::event::{PodCall, RecordCall};
 
 /// What people read when a model failed.
@@ -50,8 +50,8 @@ impl Request {
                 let patch = json!({"metadata": {"uid": uid.as_str(), "labels": labels}});
                 Self { method: Method::PATCH, path, body: Some(Body::merge_patch(&patch)) }
             }
-            PodCall::MarkModelsReady { uid, models_ready, .. } => {
-                let annotations = json!({MODELS_READY_ANNOTATION: models_ready.as_str()});
+            PodCall::Mark { uid, models_ready, models, .. } => {
+                let annotations = json!({MODELS_READY_ANNOTATION: models_ready.as_str(), MODELS_ANNOTATION: models.to_string()});
                 let patch = json!({"metadata": {"uid": uid.as_str(), "annotations": annotations}});
                 Self { method: Method::PATCH, path, body: Some(Body::merge_patch(&patch)) }
             }
@@ -160,6 +160,14 @@ fn manifest(pod: &NewPod, settings: &PodSettings) -> Value {
         container["volumeMounts"] = json!([{"name": GOOGLE_VOLUME, "mountPath": GOOGLE_FOLDER, "readOnly": true}]);
     }
     spec["containers"] = json!([container]);
+    let mut annotations = json!({
+        DEPLOY_ANNOTATION: pod.deploy.as_str(),
+        MODELS_ANNOTATION: pod.models.to_string(),
+        NUMBER_ANNOTATION: pod.number.to_string(),
+    });
+    if !pod.is_recorded {
+        annotations[MODELS_READY_ANNOTATION] = json!(ModelsReady::No.as_str());
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -172,11 +180,7 @@ fn manifest(pod: &NewPod, settings: &PodSettings) -> Value {
                 "model_id": pod.model.as_str(),
                 "keep_logs_hours": python_float(pod.keep_logs_hours),
             },
-            "annotations": {
-                DEPLOY_ANNOTATION: pod.deploy.as_str(),
-                MODELS_ANNOTATION: pod.models.to_string(),
-                NUMBER_ANNOTATION: pod.number.to_string(),
-            },
+            "annotations": annotations,
         },
         "spec": spec,
     })
@@ -276,7 +280,6 @@ mod tests {
     use crate::config::PullPolicy;
     use crate::ids::{DeployId, ModelId, RecordName, SimulationId, SimulatorId};
     use crate::kube::pod::Variable;
-    use crate::kube::record::ModelsReady;
     use crate::orchestrator::event::Question;
     use crate::secret::Secret;
 
@@ -295,6 +298,7 @@ mod tests {
             deploy: DeployId::new("0123456789abcdef").unwrap(),
             models: 3,
             keep_logs_hours: 24.0,
+            is_recorded: true,
             image: "registry/model:1".to_owned(),
             variables: variables.iter().map(variable).collect(),
         }
@@ -436,13 +440,14 @@ application/merge-patch+json
 {
   "metadata": {
     "annotations": {
-      "mso.dots/models-ready": "sending"
+      "mso.dots/models": "3",
+      "mso.dots/models-ready": "sent"
     },
     "uid": "a-uid"
   }
 }"#;
         let simulation = SimulationId::new("Sim-1").unwrap();
-        let mark = PodCall::MarkModelsReady { name: name(), uid: uid(), simulation, models_ready: ModelsReady::Sending };
+        let mark = PodCall::Mark { name: name(), uid: uid(), simulation, models_ready: ModelsReady::Sent, models: 3 };
         assert_request(mark, &settings(), expected);
         let expected = r#"
 PATCH /api/v1/namespaces/dots/pods/so-sim-1-m1

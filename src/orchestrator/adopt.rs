@@ -28,7 +28,7 @@ type Pieces = BTreeMap<DeployId, Vec<(RecordName, Secret)>>;
 impl Orchestrator {
     pub(super) fn adopt_records(&mut self, now: Now) {
         let mut by_simulation: BTreeMap<SimulationId, Vec<Record>> = BTreeMap::new();
-        for record in std::mem::take(&mut self.found_records) {
+        for record in std::mem::take(&mut self.found.records) {
             by_simulation.entry(record.simulation.clone()).or_default().push(record);
         }
         // The broker may have gone down with us.
@@ -187,7 +187,7 @@ impl Orchestrator {
         }
         self.fail_what_was_cut_off();
         for id in cannot_go_on {
-            self.fail_running(id, "ServiceRestarted", "the service restarted, and had no record of it as ConfigMaps are forbidden");
+            self.fail_running(id, "ServiceRestarted", "the service restarted, and had no record of it, as ConfigMaps were forbidden");
         }
         let models = self.simulations.values().flat_map(|simulation| simulation.models.values());
         let lost = models.filter(|model| model.creation == Creation::Lost && model.waits_for_pod());

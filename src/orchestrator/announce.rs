@@ -10,7 +10,6 @@ use super::simulation::{Announced, Simulation};
 use super::{Orchestrator, Tell};
 use crate::clock::Now;
 use crate::ids::{ModelId, SimulationId, TopicSegment};
-use crate::kube::record::ModelsReady;
 
 /// What a message told.
 #[derive(Clone, Debug)]
@@ -101,12 +100,11 @@ impl Orchestrator {
             return self.send_models_ready_later(id);
         }
         let Some(simulation) = self.simulations.get(id) else { return };
-        let is_marked = simulation.marked == ModelsReady::Sending;
         let revision = match simulation.models_ready {
             Announced::WhenRecorded(revision) => revision,
             _ => self.fact_waited_for(id),
         };
-        let is_recorded = if self.keeps_records { self.is_recorded(id, revision) } else { is_marked };
+        let is_recorded = self.is_recorded(id, revision);
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         simulation.models_ready = if is_recorded { Announced::Published } else { Announced::WhenRecorded(revision) };
         if !is_recorded {

@@ -19,6 +19,7 @@ use crate::clock::Now;
 use crate::ids::{DeployId, ModelId, PodName, RecordName, Shown, SimulationId, TopicSegment};
 use crate::kube::error::Error;
 use crate::kube::pod::{NewPod, Pod};
+use crate::kube::record::Found;
 
 /// Of all simulations that run; upstream aims at 400 in one.
 pub(super) const MAX_MODELS: usize = 100_000;
@@ -48,7 +49,7 @@ impl Orchestrator {
                 format!("DeployModels for simulation {id}, which has ended, came again after a reconnect: not run again."),
             );
         }
-        if let Some(problem) = self.size_problem(&request).or_else(|| self.left_out_problem(&id)) {
+        if let Some(problem) = self.size_problem(&request).or_else(|| self.unread_problem(&id)) {
             let models = request.models.iter().map(|configuration| TopicSegment::from(&configuration.model)).collect();
             return self.refuse(&TopicSegment::from(&id), &BadRequest { problem, models }, now);
         }
@@ -107,17 +108,22 @@ impl Orchestrator {
         }
     }
 
-    /// Whether it runs is not known, nor when it ended.
-    fn left_out_problem(&self, id: &SimulationId) -> Option<String> {
-        let from = self.records_left_out_from.as_ref().filter(|_| !self.simulations.contains_key(id))?;
+    /// It may have a record that was not read: whether it runs is not known, nor when it ended.
+    pub(super) fn unread_problem(&self, id: &SimulationId) -> Option<String> {
+        let Found { unusable, left_out_from, .. } = &self.found;
+        if (unusable.is_empty() && left_out_from.is_none()) || self.simulations.contains_key(id) {
+            return None;
+        }
         let name = RecordName::of_progress(&self.simulator, id);
+        let is_of_it = |other: &str| other.starts_with(name.as_str());
+        if let Some(other) = unusable.iter().find(|other| is_of_it(other)) {
+            return Some(format!("simulation: its ConfigMap {other} is none that this version can use: delete it, and restart"));
+        }
         // The first one may be a piece.
-        let is_left_out = *from <= name || from.as_str().starts_with(name.as_str());
-        is_left_out.then(|| {
-            format!(
-                "simulation: ConfigMaps from {from} on were too many to be read at start, and {name} may be one: delete old ones, restart"
-            )
-        })
+        let from = left_out_from.as_ref().filter(|from| **from <= name || is_of_it(from.as_str()))?;
+        Some(format!(
+            "simulation: ConfigMaps from {from} on were too many to be read at start, and {name} may be one: delete old ones, and restart"
+        ))
     }
 
     /// Nobody may wait for models that will never be.
@@ -136,7 +142,7 @@ impl Orchestrator {
         }
         told.insert(self.publish(simulation.clone(), Body::AllModelsHaveTerminated), Told::EndOfAll);
         if self.api.lists == 0 {
-            self.remember_told_blindly(simulation, bad, told, now);
+            self.remember_told_blindly(simulation, &bad.problem, told, now);
         }
     }
 
@@ -165,6 +171,7 @@ impl Orchestrator {
                 deploy: deploy.clone(),
                 models,
                 keep_logs_hours: simulation.keep_logs_hours,
+                is_recorded: self.keeps_records,
                 image: configuration.image,
                 variables: configuration.variables,
             };
@@ -239,7 +246,7 @@ impl Orchestrator {
         match call {
             PodCall::Create(pod) => self.model_of(pod).is_some_and(|model| model.creation == Creation::Due && model.waits_for_pod()),
             PodCall::Get(question) => self.is_open(question),
-            PodCall::SetDeleteBy { name, uid, .. } | PodCall::MarkModelsReady { name, uid, .. } | PodCall::Stop { name, uid } => {
+            PodCall::SetDeleteBy { name, uid, .. } | PodCall::Mark { name, uid, .. } | PodCall::Stop { name, uid } => {
                 self.pods.get(name).is_some_and(|known| known.uid == *uid && !known.gone)
             }
             PodCall::Delete { name, uid } => self.is_to_be_deleted(name, uid, now),
@@ -263,8 +270,7 @@ impl Orchestrator {
                     self.say(Level::Info, format!("Deleting pod {name}"));
                 }
             }
-            PodCall::Create(_) | PodCall::Get(_) | PodCall::SetDeleteBy { .. } | PodCall::MarkModelsReady { .. } | PodCall::Stop { .. } => {
-            }
+            PodCall::Create(_) | PodCall::Get(_) | PodCall::SetDeleteBy { .. } | PodCall::Mark { .. } | PodCall::Stop { .. } => {}
         }
     }
 
@@ -286,14 +292,7 @@ impl Orchestrator {
         let Some(model) = self.model_of_mut(pod).filter(|model| model.verdict.is_none() && model.creation == Creation::Due) else { return };
         model.may_be_created |= error.may_be_done();
         if model.uid.is_some() {
-            // The watch has shown it meanwhile.
-            model.creation = Creation::Done;
-            if let Some(simulation) = self.simulations.get_mut(&pod.simulation) {
-                simulation.trust_ready(&pod.model);
-                self.fact(&pod.simulation);
-                self.touched.insert(pod.simulation.clone());
-            }
-            return;
+            return self.on_made_before(pod);
         }
         match refusal.remedy {
             Remedy::AskWhoHasTheName => {
@@ -307,6 +306,18 @@ impl Orchestrator {
             Remedy::Again(_) | Remedy::HoldAll(_) | Remedy::HoldCreates(_) => {
                 self.call_again(PodCall::Create(pod.clone()), attempt, &error, now);
             }
+        }
+    }
+
+    /// The watch has shown the pod of this create meanwhile, which did not make it.
+    pub(super) fn on_made_before(&mut self, pod: &NewPod) {
+        let is_so = |model: &&mut Model| model.creation == Creation::Due && model.uid.is_some() && model.verdict.is_none();
+        let Some(model) = self.model_of_mut(pod).filter(is_so) else { return };
+        model.creation = Creation::Done;
+        if let Some(simulation) = self.simulations.get_mut(&pod.simulation) {
+            simulation.trust_ready(&pod.model);
+            self.fact(&pod.simulation);
+            self.touched.insert(pod.simulation.clone());
         }
     }
 

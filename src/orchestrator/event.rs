@@ -6,7 +6,7 @@ use crate::clock::UnixTime;
 use crate::ids::{DeployId, ModelId, PodName, RecordName, SimulationId, SimulatorId, TopicSegment, Uid};
 use crate::kube::error::Error;
 use crate::kube::pod::{NewPod, Pod, Variable};
-use crate::kube::record::{ModelsReady, NewRecord, Record};
+use crate::kube::record::{Found, ModelsReady, NewRecord, Record};
 
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -62,11 +62,7 @@ pub struct Delivery {
 #[derive(Clone, Debug)]
 pub enum PodsEvent {
     /// Records of ours, before the first list of pods.
-    Records {
-        records: Vec<Record>,
-        /// Those with this name or a later one are too many, and not read.
-        left_out_from: Option<RecordName>,
-    },
+    Records(Found),
     /// We may not read ConfigMaps: what there is to know stands on the pods.
     RecordsForbidden(Error),
     /// Every pod of ours at one moment. What the watch showed before is older, what it shows next is newer.
@@ -170,12 +166,13 @@ pub enum PodCall {
         uid: Uid,
         delete_by: UnixTime,
     },
-    /// Sets the annotation that says how far `ModelsReady` is: where there are no records, for the next process.
-    MarkModelsReady {
+    /// Sets the annotations that say how far `ModelsReady` of its simulation is, and how many models that has.
+    Mark {
         name: PodName,
         uid: Uid,
         simulation: SimulationId,
         models_ready: ModelsReady,
+        models: usize,
     },
     /// Stops the pod's containers and leaves its log: `activeDeadlineSeconds: 1`.
     Stop {
@@ -230,18 +227,14 @@ impl PodCall {
         match self {
             Self::Create(pod) => &pod.name,
             Self::Get(question) => &question.name,
-            Self::SetDeleteBy { name, .. } | Self::MarkModelsReady { name, .. } | Self::Stop { name, .. } | Self::Delete { name, .. } => {
-                name
-            }
+            Self::SetDeleteBy { name, .. } | Self::Mark { name, .. } | Self::Stop { name, .. } | Self::Delete { name, .. } => name,
         }
     }
 
     /// Of the very pod that is meant, where there is one.
     pub fn uid(&self) -> Option<&Uid> {
         match self {
-            Self::SetDeleteBy { uid, .. } | Self::MarkModelsReady { uid, .. } | Self::Stop { uid, .. } | Self::Delete { uid, .. } => {
-                Some(uid)
-            }
+            Self::SetDeleteBy { uid, .. } | Self::Mark { uid, .. } | Self::Stop { uid, .. } | Self::Delete { uid, .. } => Some(uid),
             Self::Get(question) => question.uid.as_ref(),
             Self::Create(_) => None,
         }

@@ -37,8 +37,9 @@ pub(super) struct Arrival {
 pub(super) struct ToldBlindly {
     at: Instant,
     problem: String,
-    models: BTreeSet<TopicSegment>,
-    /// What the broker has not acknowledged yet.
+    /// Whose end the broker has.
+    told: BTreeSet<ModelId>,
+    /// What it has not acknowledged yet.
     unacknowledged: BTreeMap<MessageId, Told>,
 }
 
@@ -133,65 +134,70 @@ impl Orchestrator {
     pub(super) fn remember_told_blindly(
         &mut self,
         simulation: &TopicSegment,
-        bad: &BadRequest,
-        unacknowledged: BTreeMap<MessageId, Told>,
+        problem: &str,
+        messages: BTreeMap<MessageId, Told>,
         now: Now,
     ) {
-        let models = self.told_blindly.values().map(|told| told.models.len()).sum::<usize>() + bad.models.len();
-        let is_one_too_many = self.told_blindly.len() == MAX_HELD_REQUESTS && !self.told_blindly.contains_key(simulation);
-        if is_one_too_many || models > MAX_MODELS {
-            let text =
-                format!("That simulation {simulation} was told as failed is not remembered, as too many were: if it runs, it goes on.");
+        let Ok(id) = SimulationId::new(simulation.as_str()) else { return };
+        let remembered = self.told_blindly.values().map(|blind| blind.told.len() + blind.unacknowledged.len()).sum::<usize>();
+        let is_one_too_many = self.told_blindly.len() == MAX_HELD_REQUESTS && !self.told_blindly.contains_key(&id);
+        if is_one_too_many || remembered + messages.len() > MAX_MODELS {
+            let text = format!("That simulation {id} was told as failed is not remembered, as too many were: if it runs, it goes on.");
             return self.say(Level::Warn, text);
         }
-        let new = ToldBlindly { at: now.instant, problem: bad.problem.clone(), models: BTreeSet::new(), unacknowledged: BTreeMap::new() };
-        let told = self.told_blindly.entry(simulation.clone()).or_insert(new);
-        told.models.extend(bad.models.iter().cloned());
-        told.unacknowledged.extend(unacknowledged);
+        let new = ToldBlindly { at: now.instant, problem: problem.to_owned(), told: BTreeSet::new(), unacknowledged: BTreeMap::new() };
+        self.told_blindly.entry(id).or_insert(new).unacknowledged.extend(messages);
     }
 
     /// True where it was one of those.
     pub(super) fn on_blind_published(&mut self, message: MessageId) -> bool {
-        self.told_blindly.values_mut().any(|told| told.unacknowledged.remove(&message).is_some())
+        for blind in self.told_blindly.values_mut() {
+            if let Some(told) = blind.unacknowledged.remove(&message) {
+                if let Told::End(model) = told {
+                    blind.told.insert(model);
+                }
+                return true;
+            }
+        }
+        false
     }
 
     pub(super) fn was_told_blindly(&self, id: &SimulationId) -> bool {
-        self.told_blindly.contains_key(&TopicSegment::from(id))
+        self.told_blindly.contains_key(id)
     }
 
     /// What was told is so from here on: of those that run after all, no model does any more.
     pub(super) fn end_what_was_told_blindly(&mut self) {
-        for (simulation, ToldBlindly { at, problem, models, unacknowledged }) in std::mem::take(&mut self.told_blindly) {
-            let Ok(id) = SimulationId::new(simulation.as_str()) else { continue };
+        for (id, blind) in std::mem::take(&mut self.told_blindly) {
             let Some(running) = self.simulations.get_mut(&id) else { continue };
-            running.end_told_at = Some(at);
+            running.end_told_at = Some(blind.at);
             let alive = running.models.values_mut().filter(|model| model.verdict.is_none());
-            let alive: Vec<ModelId> = alive
-                .map(|model| {
-                    model.ended_by_us = true;
-                    model.pod.model.clone()
-                })
-                .collect();
-            let text = format!("Simulation {id} was told as failed when nobody knew that it runs: it ends. {problem}");
-            self.say(Level::Error, text);
+            let alive = alive.map(|model| {
+                model.ended_by_us = true;
+                model.pod.model.clone()
+            });
+            let alive: Vec<ModelId> = alive.collect();
+            let problem = &blind.problem;
+            self.say(Level::Error, format!("Simulation {id} was told as failed when nobody knew that it runs: it ends. {problem}"));
             for model in alive {
-                self.conclude(&id, &model, Verdict::failed_without_code("ToldAsFailed", &problem), Tell::Now);
+                self.conclude(&id, &model, Verdict::failed_without_code("ToldAsFailed", problem), Tell::Now);
             }
-            if let Some(running) = self.simulations.get_mut(&id) {
-                let told: Vec<ModelId> =
-                    running.models.keys().filter(|model| models.contains(&TopicSegment::from(*model))).cloned().collect();
-                let awaited = |told: &Told| if let Told::End(model) = told { Some(model.clone()) } else { None };
-                let awaited: BTreeSet<ModelId> = unacknowledged.values().filter_map(awaited).collect();
-                for model in told {
-                    running.untold.remove(&model);
-                    if !awaited.contains(&model) {
-                        running.set_told(&model);
-                    }
-                }
-                running.unacknowledged += unacknowledged.len();
-                let run = running.run;
-                self.unacknowledged.extend(unacknowledged.into_iter().map(|(message, told)| (message, (id.clone(), run, told))));
+            self.take_for_told(&id, blind);
+        }
+    }
+
+    fn take_for_told(&mut self, id: &SimulationId, ToldBlindly { told, unacknowledged, .. }: ToldBlindly) {
+        let Some(running) = self.simulations.get_mut(id) else { return };
+        for model in &told {
+            running.untold.remove(model);
+            running.set_told(model);
+        }
+        running.unacknowledged += unacknowledged.len();
+        for (message, told) in unacknowledged {
+            if let Told::End(model) = &told {
+                running.untold.remove(model);
             }
+            self.unacknowledged.insert(message, (id.clone(), running.run, told));
         }
     }
 }

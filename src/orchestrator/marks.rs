@@ -1,5 +1,5 @@
-//! Where ConfigMaps are forbidden: what stands on the pods is all that the next process finds. A simulation whose pods are all there, and
-//! whose `ModelsReady` is known to have gone out, goes on; any other one fails openly.
+//! What stands on the pods in the place of a record: of simulations that were begun, or had to go on, without one as ConfigMaps were
+//! forbidden. One whose pods are all there, and whose `ModelsReady` went out, goes on after a restart; any other one fails openly.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,6 @@ use log::Level;
 
 use super::Orchestrator;
 use super::event::{Answer, PodCall};
-use super::refusal::{Remedy, refusal};
 use super::retention::KnownPod;
 use super::simulation::{Announced, Creation, Model, Simulation};
 use crate::clock::Now;
@@ -17,70 +16,79 @@ use crate::kube::error::Error;
 use crate::kube::pod::{NewPod, Pod};
 use crate::kube::record::{ModelsReady, Progress};
 
+/// What a simulation's first pod says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Never that it is being sent: then it may not have gone out.
+    pub was_sent: bool,
+    /// How many the simulation has.
+    pub models: usize,
+}
+
 impl Orchestrator {
-    /// A simulation's first pod says what a record would say of `ModelsReady`.
     pub(super) fn settle_mark(&mut self, id: &SimulationId) {
         if self.keeps_records {
             return;
         }
         let Some(simulation) = self.simulations.get_mut(id) else { return };
-        let models_ready = simulation.models_ready.recorded();
-        if models_ready == simulation.marked || simulation.is_being_marked {
+        let mark = Mark { was_sent: simulation.models_ready == Announced::Acknowledged, models: simulation.models.len() };
+        if simulation.mark == Some(mark) || simulation.is_being_marked {
             return;
         }
         let first = simulation.models.values().find(|model| model.pod.number == 0);
         let Some((name, uid)) = first.and_then(|first| Some((first.pod.name.clone(), first.uid.clone()?))) else { return };
         simulation.is_being_marked = true;
-        self.calls.push(PodCall::MarkModelsReady { name, uid, simulation: id.clone(), models_ready }, 0);
+        let models_ready = if mark.was_sent { ModelsReady::Sent } else { ModelsReady::No };
+        self.calls.push(PodCall::Mark { name, uid, simulation: id.clone(), models_ready, models: mark.models }, 0);
     }
 
     pub(super) fn on_marked(&mut self, call: PodCall, attempt: u32, result: Result<Answer, Error>, now: Now) {
-        let PodCall::MarkModelsReady { name, uid, simulation: id, models_ready } = &call else { return };
+        let PodCall::Mark { name, uid, simulation: id, models_ready, models } = &call else { return };
         let of_this_run = |simulation: &&mut Simulation| simulation.models.values().any(|model| model.uid.as_ref() == Some(uid));
         let Some(simulation) = self.simulations.get_mut(id).filter(of_this_run) else { return };
-        let refused = match result {
-            Ok(_) => None,
-            Err(error) if matches!(refusal(&error).remedy, Remedy::HoldAll(_) | Remedy::Again(_)) => {
-                return self.call_again(call, attempt, &error, now);
+        match result {
+            Err(error) if !error.is_not_found() && !error.is_conflict() => {
+                if attempt == 0 {
+                    let text =
+                        format!("Pod {name} cannot be marked: {error}. Trying again; until then simulation {id} fails at a restart.");
+                    self.say(Level::Warn, text);
+                }
+                self.call_again(call, attempt, &error, now);
             }
-            Err(error) => Some(error),
-        };
-        // Refused, it is as good as it gets: the next process finds it missing.
-        simulation.marked = *models_ready;
-        simulation.is_being_marked = false;
-        self.touched.insert(id.clone());
-        if let Some(error) = refused {
-            self.say(
-                Level::Warn,
-                format!("Pod {name} cannot be marked: {error}. Simulation {id} fails at the next start of this service."),
-            );
+            // Or it is gone, and there is nothing to mark.
+            Ok(_) | Err(_) => {
+                simulation.mark = Some(Mark { was_sent: *models_ready == ModelsReady::Sent, models: *models });
+                simulation.is_being_marked = false;
+                self.touched.insert(id.clone());
+            }
         }
     }
 
-    /// Which of the simulations cannot go on.
+    /// Simulations without a record, of pods that are marked so. Those that cannot go on are given back.
     pub(super) fn adopt_from_pods(&mut self, pods: &[Pod], now: Now) -> Vec<SimulationId> {
-        let mut cannot_go_on = Vec::new();
-        if self.keeps_records {
-            return cannot_go_on;
-        }
-        let mut by_simulation: BTreeMap<SimulationId, Vec<(NewPod, bool)>> = BTreeMap::new();
-        for pod in pods {
-            if let Some(left) = self.as_it_was_made(pod).filter(|_| pod.metadata.labels.delete_by_datetime.is_none()) {
-                let was_sent = pod.metadata.annotations.models_ready.as_deref() == Some(ModelsReady::Sent.as_str());
-                by_simulation.entry(left.simulation.clone()).or_default().push((left, was_sent));
+        let mut by_simulation: BTreeMap<SimulationId, Vec<(NewPod, Option<&str>)>> = BTreeMap::new();
+        for pod in pods.iter().filter(|pod| pod.metadata.labels.delete_by_datetime.is_none()) {
+            if let Some(left) = self.as_it_was_made(pod) {
+                by_simulation.entry(left.simulation.clone()).or_default().push((left, pod.metadata.annotations.models_ready.as_deref()));
             }
         }
+        let mut cannot_go_on = Vec::new();
         for (id, mut left) in by_simulation {
+            let was_sent = left.iter().any(|(_, mark)| *mark == Some(ModelsReady::Sent.as_str()));
+            if let Some(recorded) = self.simulations.get_mut(&id).filter(|_| was_sent) {
+                // Its record is from before ConfigMaps were forbidden.
+                recorded.models_ready = Announced::Acknowledged;
+            }
+            if self.is_known(&id) || self.unread_problem(&id).is_some() || left.iter().all(|(_, mark)| mark.is_none()) {
+                continue;
+            }
             left.sort_by_key(|(pod, _)| pod.number);
             let is_whole = left.iter().enumerate().all(|(number, (pod, _))| pod.number == number && pod.models <= left.len());
-            let goes_on = is_whole && left.iter().any(|(_, was_sent)| *was_sent);
+            let goes_on = is_whole && was_sent;
             self.runs += 1;
             let mut simulation = Simulation::new(self.runs, left.first().map_or(0.0, |(pod, _)| pod.keep_logs_hours));
-            // Either it does, or it is to stay as it is.
-            simulation.marked = ModelsReady::Sent;
-            if goes_on {
-                simulation.models_ready = Announced::Acknowledged;
-            }
+            // Or it is to go on saying what it says.
+            simulation.mark = Some(Mark { was_sent: true, models: left.len() });
             for (pod, _) in left {
                 if !simulation.deploys.contains(&pod.deploy) {
                     simulation.deploys.push(pod.deploy.clone());
@@ -90,6 +98,9 @@ impl Orchestrator {
                 if goes_on {
                     simulation.set_ready(&model);
                 }
+            }
+            if goes_on {
+                simulation.models_ready = Announced::Acknowledged;
             }
             self.simulations.insert(id.clone(), simulation);
             if goes_on {
@@ -115,28 +126,32 @@ impl Orchestrator {
             deploy: deploy?,
             models: pod.metadata.annotations.models.as_deref()?.parse().ok()?,
             keep_logs_hours: keep_logs_hours(pod)?,
+            is_recorded: false,
             variables: Vec::new(),
         })
     }
 
-    /// Pods without a record, of simulations none of whose pods runs: whatever it was that they ran is over.
+    /// Pods whose record is gone, of simulations none of whose pods runs: whatever it was that they ran is over.
     pub(super) fn clean_up_what_has_ended(&mut self, pods: &[Pod], now: Now) {
-        let mut by_simulation: BTreeMap<SimulationId, Vec<&Pod>> = BTreeMap::new();
+        let mut by_simulation: BTreeMap<SimulationId, Vec<(&Pod, &KnownPod)>> = BTreeMap::new();
         for pod in pods {
             let known = KnownPod::read(pod, &self.simulator).and_then(|known| self.pods.get(&known.name));
             if let Some(known) = known.filter(|known| !self.is_known(&known.simulation)) {
-                by_simulation.entry(known.simulation.clone()).or_default().push(pod);
+                by_simulation.entry(known.simulation.clone()).or_default().push((pod, known));
             }
         }
-        for (id, pods) in by_simulation {
-            let left: Vec<&KnownPod> = self.pods.values().filter(|known| known.simulation == id).collect();
-            let Some(hours) = pods.iter().filter_map(|pod| keep_logs_hours(pod)).reduce(f64::max) else { continue };
-            if left.iter().any(|known| !known.ended) || left.iter().all(|known| known.delete_by.is_some()) {
-                continue;
+        let mut over = Vec::new();
+        for (id, left) in by_simulation {
+            let is_over = left.iter().all(|(_, known)| known.ended && known.deploy.is_some());
+            let is_cleaned_up = left.iter().all(|(_, known)| known.delete_by.is_some());
+            let hours = left.iter().filter_map(|(pod, _)| keep_logs_hours(pod)).reduce(f64::max);
+            if let Some(hours) = hours.filter(|_| is_over && !is_cleaned_up && self.unread_problem(&id).is_none()) {
+                over.push((id, hours, left.iter().filter_map(|(_, known)| known.deploy.clone()).collect()));
             }
-            let deploys = left.iter().filter_map(|known| known.deploy.clone()).collect();
-            let delete_by = self.server_time(now).plus_seconds(hours * 3600.0);
+        }
+        for (id, hours, deploys) in over {
             self.say(Level::Info, format!("Simulation {id} has no record, and its pods have all ended: they go in {hours} hours."));
+            let delete_by = self.server_time(now).plus_seconds(hours * 3600.0);
             self.remember_end_of_earlier_process(&id, Progress { deploys, ..Progress::default() }, delete_by, now);
             self.touch_pods_of(&id);
         }

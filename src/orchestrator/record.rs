@@ -13,7 +13,7 @@ use super::kept::{Kept, PieceDue, ProgressCall, Revision, Trouble, Write, doom_p
 use super::pod_state::Verdict;
 use super::refusal::{Reason, Remedy, refusal};
 use super::retention::KnownPod;
-use super::simulation::{Model, Simulation};
+use super::simulation::{Creation, Model, Simulation};
 use super::{Orchestrator, Tell};
 use crate::clock::Now;
 use crate::ids::{DeployId, RecordName, SimulationId};
@@ -37,6 +37,8 @@ impl Orchestrator {
         if kept.over.take().is_some() {
             kept.named = 0;
             kept.given_up.clear();
+            // An acknowledgement waits for the progress that says so: until then it says that this very request is over, perhaps.
+            kept.changed += 1;
         }
         let mut missing = NewRecord::pieces(&self.simulator, request);
         missing.retain(|piece| !kept.objects.contains_key(&piece.name));
@@ -348,12 +350,17 @@ impl Orchestrator {
         }
         self.keeps_records = false;
         let text = format!(
-            "ConfigMaps may not be read and written: {error}. A restart of this service fails each simulation whose models are not all ready \
-             or have lost a pod, and tells ends again; allow get, list, create, patch and delete on configmaps, and nothing is lost."
+            "ConfigMaps may not be read and written: {error}. What is in them from before is left as it is. A restart of this service fails \
+             each simulation of now whose models are not all ready or have lost a pod, and tells ends again; allow get, list, create, patch \
+             and delete on configmaps, and restart: from there on nothing is lost."
         );
         self.say(Level::Warn, text);
         for (id, _) in std::mem::take(&mut self.records).into_iter().filter(|(_, kept)| kept.goes) {
             self.ended.remove(&id);
+        }
+        let models = self.simulations.values_mut().flat_map(|simulation| simulation.models.values_mut());
+        for model in models.filter(|model| model.creation == Creation::WaitsForRecord) {
+            Arc::make_mut(&mut model.pod).is_recorded = false;
         }
         self.touched.extend(self.simulations.keys().cloned());
         self.touched_pods.extend(self.pods.keys().cloned());

@@ -212,8 +212,9 @@ impl Orchestrator {
         let left: BTreeSet<SimulationId> = self.pods.values().filter(unknown).map(|known| known.simulation.clone()).collect();
         for id in left {
             let count = self.pods.values().filter(|known| known.simulation == id && known.delete_by.is_none()).count();
+            let until = if self.keeps_records { "" } else { " until it is restarted with the right to read ConfigMaps" };
             let text = format!(
-                "Simulation {id} has pods of an earlier run of this service, which did not see their end ({count}): they are left alone."
+                "Simulation {id} has pods of an earlier run of this service, which did not see their end ({count}): they are left alone{until}."
             );
             self.say(Level::Warn, text);
         }
@@ -471,6 +472,9 @@ impl Orchestrator {
 
     /// What was decided on is not right any more: what is to be done is derived anew.
     pub(super) fn decide_again(&mut self, call: &PodCall) {
+        if let PodCall::Create(pod) = call {
+            return self.on_made_before(pod);
+        }
         if let Some(known) = self.pods.get_mut(call.pod()).filter(|known| call.uid() == Some(&known.uid)) {
             known.forget_asking(call);
             self.touched_pods.insert(call.pod().clone());
@@ -541,7 +545,7 @@ impl KnownPod {
             PodCall::SetDeleteBy { .. } => self.delete_by_asked = false,
             PodCall::Stop { .. } => self.stop_asked = false,
             PodCall::Delete { .. } => self.delete_asked = false,
-            PodCall::Create(_) | PodCall::Get(_) | PodCall::MarkModelsReady { .. } => {}
+            PodCall::Create(_) | PodCall::Get(_) | PodCall::Mark { .. } => {}
         }
     }
 

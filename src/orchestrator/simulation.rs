@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::kept::Revision;
+use super::marks::Mark;
 use super::pod_state::{NO_EXIT_CODE, Verdict};
 use crate::ids::{DeployId, ModelId, Uid};
 use crate::kube::pod::NewPod;
@@ -37,8 +38,8 @@ pub(super) struct Simulation {
     pub end_may_be_told: bool,
     /// `ModelHasTerminated` that the broker has not acknowledged: the end of all waits for them.
     pub unacknowledged: usize,
-    /// What its first pod says of `ModelsReady`: see `marks`.
-    pub marked: ModelsReady,
+    /// What its first pod says, as far as we wrote it.
+    pub mark: Option<Mark>,
     pub is_being_marked: bool,
     /// When `AllModelsHaveTerminated` went out, where that was before we knew that it runs.
     pub end_told_at: Option<Instant>,
@@ -134,18 +135,18 @@ impl Simulation {
             untold: BTreeMap::new(),
             end_may_be_told: false,
             unacknowledged: 0,
-            marked: ModelsReady::No,
+            mark: None,
             is_being_marked: false,
             end_told_at: None,
         }
     }
 
-    /// Every model has a pod and has announced itself, none has failed, and nobody was told yet.
+    /// Every model has a pod, or had one, and has announced itself; none has failed, and nobody was told yet.
     pub(super) fn models_ready_is_due(&self) -> bool {
         self.ready == self.models.len()
             && self.failed == 0
             && matches!(self.models_ready, Announced::No | Announced::WhenRecorded(_))
-            && self.models.values().all(|model| model.uid.is_some())
+            && !self.models.values().any(Model::waits_for_pod)
     }
 
     /// The broker has all that was to be told, and nothing waits to be told.
@@ -157,9 +158,10 @@ impl Simulation {
         self.ended == self.models.len()
     }
 
-    /// True the first time. A model that has ended is not ready any more.
+    /// True the first time. Its end, where that is a success, may have been seen before what it said: that makes no difference.
     pub(super) fn set_ready(&mut self, id: &ModelId) -> bool {
-        let Some(model) = self.models.get_mut(id).filter(|model| !model.ready && model.verdict.is_none()) else { return false };
+        let has_failed = |model: &Model| model.verdict.as_ref().is_some_and(|verdict| !verdict.success);
+        let Some(model) = self.models.get_mut(id).filter(|model| !model.ready && !has_failed(model)) else { return false };
         model.ready = true;
         self.ready += 1;
         true

@@ -41,8 +41,9 @@ const PLAYERS: u64 = 4;
 
 const KEEP_LOGS_HOURS: f64 = 0.002;
 
-/// Once all is well: for what has begun to come to its end, and again for its pods to go.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Once all is well: for what has begun to come to its end, and again for its pods to go. After kills of the API server the scheduler was seen
+/// to do nothing for 150 s.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The service keeps a record for ten minutes after the end of its simulation, and a restart may begin them anew. A run that is shorter than
 /// this does not wait for it.

@@ -39,6 +39,7 @@ pub fn wrongs(report: &Report) -> Vec<String> {
         if is_taken_for_a_redelivery(run, &runs[..index], report) {
             continue;
         }
+        judge_models(run, &mut wrongs);
         judge_words(run, report, &mut wrongs);
         judge_verdicts(run, &mut wrongs);
         judge_pods(run, &mut wrongs);
@@ -51,8 +52,7 @@ pub fn wrongs(report: &Report) -> Vec<String> {
     wrongs
 }
 
-/// What the SO was told, each thing once and without its time: to be compared with an undisturbed run. All runs of a simulation say the
-/// same here.
+/// What the SO was told, each thing once and without its time: to be compared with an undisturbed run.
 pub fn words(report: &Report) -> BTreeSet<(String, Word)> {
     report.heard.iter().map(|heard| (heard.simulation.clone(), heard.word.clone())).collect()
 }
@@ -79,9 +79,8 @@ fn runs(report: &Report) -> Vec<Run<'_>> {
         runs.iter().rposition(|run| run.simulation == simulation && run.asked[0].at <= at)
     };
     for pod in report.pods.values() {
-        if let Some(run) = of(&runs, &Report::of_pod(&pod.name).0, pod.created_at) {
-            runs[run].pods.push(pod);
-        }
+        let run = of(&runs, &Report::of_pod(&pod.name).0, pod.created_at).expect("pods are made of what was asked for");
+        runs[run].pods.push(pod);
     }
     for heard in &report.heard {
         // After a crash the end of a run may be told again when the next one is asked for already.
@@ -92,10 +91,12 @@ fn runs(report: &Report) -> Vec<Run<'_>> {
         runs[run].heard.push(heard);
     }
     for (at, simulation) in &report.in_window {
-        // Whatever the record says: before all have said ready there is nothing to send.
-        if let Some(run) = of(&runs, simulation, *at).map(|index| &mut runs[index])
-            && all_ready_at(run, *at).is_some()
-        {
+        // Whatever the record says: before all have said ready there is nothing to send, and what the SO has heard is soon recorded.
+        let Some(run) = of(&runs, simulation, *at).map(|index| &mut runs[index]) else { continue };
+        let killed_at = report.told_again_after.iter().rev().find(|killed_at| *killed_at <= at).unwrap_or(at);
+        let is_recorded = |heard: &&Heard| heard.word == Word::ModelsReady && heard.at + ON_ITS_WAY < *killed_at;
+        let must_be_recorded = report.only_killed && run.heard.iter().any(is_recorded);
+        if all_ready_at(run, *at).is_some() && !must_be_recorded {
             run.in_doubt_at.get_or_insert(*at);
         }
     }
@@ -127,6 +128,19 @@ fn is_taken_for_a_redelivery(run: &Run<'_>, before: &[Run<'_>], report: &Report)
     let Some(earlier) = before.iter().rev().find(|earlier| is_alike(earlier)) else { return false };
     let is_of_earlier = |heard: &&Heard| earlier.heard.iter().any(|before| before.word == heard.word);
     run.pods.is_empty() && run.heard.iter().all(is_of_earlier) && (came_again || came_after_a_reconnect)
+}
+
+/// There is no word and no pod of a model that the run did not ask for.
+fn judge_models(run: &Run<'_>, wrongs: &mut Vec<String>) {
+    let asked: BTreeSet<&String> = run.asked.iter().flat_map(|asked| &asked.models).collect();
+    let told = run.heard.iter().filter_map(|heard| match &heard.word {
+        Word::ModelHasTerminated { model, .. } => Some(model.clone()),
+        Word::ModelsReady | Word::AllModelsHaveTerminated => None,
+    });
+    let made = run.pods.iter().map(|pod| Report::of_pod(&pod.name).1);
+    for model in told.chain(made).filter(|model| !asked.contains(model)) {
+        wrongs.push(format!("{}/{model}: nobody asked for it", run.simulation));
+    }
 }
 
 fn judge_words(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {

@@ -13,7 +13,8 @@ pub struct Plan {
     pub strikes: Vec<Strike>,
     /// These events of watches, by their numbers, are not shown where a later one of the same pod comes soon.
     pub hidden: Vec<usize>,
-    /// Lists of a process that begins again are so many of the cluster's changes old.
+    /// Lists of a process that begins again are so many of the cluster's changes old; where latencies are drawn, at the most, and of the last
+    /// moments.
     pub list_age: usize,
 }
 

@@ -71,6 +71,8 @@ pub struct Report {
     pub in_window: Vec<(Duration, String)>,
     /// Requests that came to the service a second time, as it had not acknowledged them: of which simulation, and when.
     pub redelivered: Vec<(Duration, String)>,
+    /// Nothing goes wrong but that the service is killed: what it sends is answered at once.
+    pub only_killed: bool,
     /// What the service begins with after it was killed.
     pub lists_are_old: bool,
     /// What the cluster still has at the end that is the service's.

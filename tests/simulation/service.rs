@@ -202,7 +202,7 @@ impl World {
         if next.is_empty() {
             let found = std::mem::take(found);
             process.pods = Pods::List { is_first: true };
-            self.tell(Event::Pods(PodsEvent::Records { records: found, left_out_from: None }));
+            self.tell(Event::Pods(PodsEvent::Records(found.into())));
         }
         self.service_follows_pods();
     }
@@ -395,7 +395,7 @@ fn in_words(call: &PodCall) -> String {
         PodCall::Create(_) => format!("create pod {pod}"),
         PodCall::Get(_) => format!("get pod {pod}"),
         PodCall::SetDeleteBy { .. } => format!("set delete_by of {pod}"),
-        PodCall::MarkModelsReady { .. } => format!("mark pod {pod}"),
+        PodCall::Mark { .. } => format!("mark pod {pod}"),
         PodCall::Stop { .. } => format!("stop pod {pod}"),
         PodCall::Delete { .. } => format!("delete pod {pod}"),
     }

@@ -51,6 +51,7 @@ const CRASHES_BEFORE_READY: Behaviour = Behaviour { says_ready: None, ends: Ends
 const CRASHES_AFTER_READY: Behaviour = Behaviour { says_ready: Some(seconds(2)), ends: Ends::AfterModelsReady(seconds(4), 3) };
 /// Before others have said ready.
 const CRASHES_EARLY: Behaviour = Behaviour { says_ready: Some(seconds(1)), ends: Ends::AfterStart(seconds(2), 1) };
+const DONE_EARLY: Behaviour = Behaviour { says_ready: Some(seconds(1)), ends: Ends::AfterStart(seconds(2), 0) };
 /// It does not wait for the others.
 const ENDS_BY_ITSELF: Behaviour = Behaviour { says_ready: Some(seconds(1)), ends: Ends::AfterStart(seconds(8), 0) };
 
@@ -77,6 +78,11 @@ pub fn all() -> Vec<Workload> {
             "crash after ready, before the others are",
             vec![at(5, "sim-a", &["m1", "m2"])],
             [("sim-a-m1", CRASHES_EARLY), ("sim-a-m2", SLOW)],
+        ),
+        workload(
+            "one is done before the others are ready",
+            vec![at(5, "sim-a", &["m1", "m2"])],
+            [("sim-a-m1", DONE_EARLY), ("sim-a-m2", SLOW)],
         ),
         workload("crash after ready", vec![at(5, "sim-a", &["m1", "m2"])], [("sim-a-m1", CRASHES_AFTER_READY), ("sim-a-m2", GOOD)]),
         workload("all fail", vec![at(5, "sim-a", &["m1", "m2"])], [("sim-a-m1", CRASHES_BEFORE_READY), ("sim-a-m2", CRASHES_BEFORE_READY)]),

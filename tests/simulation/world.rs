@@ -347,6 +347,7 @@ impl World {
             self.report.left.extend(names.into_iter().filter(|name| name != THEIRS));
         }
         self.report.lists_are_old = self.plan.list_age > 0;
+        self.report.only_killed = self.plan.strikes.iter().all(|strike| matches!(strike.fault, Fault::Kill { .. }));
         let is_idle = self.process.as_ref().is_some_and(|process| process.core.is_idle());
         self.report.unanswered = usize::from(!is_idle) + self.broker.kept_for("mso-so");
     }

@@ -69,7 +69,9 @@ pub fn pod(deploy: u8, simulation: &str, model: &str, uid: &str) -> Value {
             "labels": {
                 "mso.dots/simulator": "so", "simulator_id": "so", "simulation_id": simulation, "model_id": model, "keep_logs_hours": "1.0",
             },
-            "annotations": {"mso.dots/deploy": format!("{deploy:016x}"), "mso.dots/number": number.to_string()},
+            "annotations": {
+                "mso.dots/deploy": format!("{deploy:016x}"), "mso.dots/models": "1", "mso.dots/number": number.to_string(),
+            },
         },
         "spec": {"nodeName": "node", "containers": [{"name": name, "image": "model:1"}]},
         "status": {"phase": "Running", "containerStatuses": [{"name": name, "state": {"running": {}}}]},
@@ -118,8 +120,8 @@ pub fn in_words(command: &Command) -> String {
                 PodCall::SetDeleteBy { name, uid, delete_by } => {
                     format!("call set delete_by of {name} ({uid}) to {:.0} s after the start{again}", delete_by.0 - START)
                 }
-                PodCall::MarkModelsReady { name, models_ready, .. } => {
-                    format!("call mark {name}: ModelsReady {}{again}", models_ready.as_str())
+                PodCall::Mark { name, models_ready, models, .. } => {
+                    format!("call mark {name}: ModelsReady {}, {models} models{again}", models_ready.as_str())
                 }
                 PodCall::Stop { name, uid } => format!("call stop {name} ({uid}){again}"),
                 PodCall::Delete { name, uid } => format!("call delete {name} ({uid}){again}"),
