@@ -85,31 +85,38 @@ impl Orchestrator {
             left.sort_by_key(|(pod, _)| pod.number);
             let is_whole = left.iter().enumerate().all(|(number, (pod, _))| pod.number == number && pod.models <= left.len());
             let goes_on = is_whole && was_sent;
-            self.runs += 1;
-            let mut simulation = Simulation::new(self.runs, left.first().map_or(0.0, |(pod, _)| pod.keep_logs_hours));
-            // Or it is to go on saying what it says.
-            simulation.mark = Some(Mark { was_sent: true, models: left.len() });
-            for (pod, _) in left {
-                if !simulation.deploys.contains(&pod.deploy) {
-                    simulation.deploys.push(pod.deploy.clone());
-                }
-                let model = pod.model.clone();
-                simulation.models.insert(model.clone(), Model::new(Arc::new(pod), Creation::Lost, now.instant));
-                if goes_on {
-                    simulation.set_ready(&model);
-                }
-            }
-            if goes_on {
-                simulation.models_ready = Announced::Acknowledged;
-            }
-            self.simulations.insert(id.clone(), simulation);
-            if goes_on {
-                self.say_adopted(&id);
-            } else {
+            self.adopt_unrecorded(&id, left.into_iter().map(|(pod, _)| pod), goes_on, now);
+            if !goes_on {
                 cannot_go_on.push(id);
             }
         }
         cannot_go_on
+    }
+
+    /// Of these pods, in the order of their numbers.
+    fn adopt_unrecorded(&mut self, id: &SimulationId, pods: impl Iterator<Item = NewPod>, goes_on: bool, now: Now) {
+        self.runs += 1;
+        let mut simulation = Simulation::new(self.runs, 0.0);
+        for pod in pods {
+            if !simulation.deploys.contains(&pod.deploy) {
+                simulation.deploys.push(pod.deploy.clone());
+            }
+            simulation.keep_logs_hours = pod.keep_logs_hours;
+            let model = pod.model.clone();
+            simulation.models.insert(model.clone(), Model::new(Arc::new(pod), Creation::Lost, now.instant));
+            if goes_on {
+                simulation.set_ready(&model);
+            }
+        }
+        // What does not go on is to say what it says.
+        simulation.mark = Some(Mark { was_sent: true, models: simulation.models.len() });
+        if goes_on {
+            simulation.models_ready = Announced::Acknowledged;
+        }
+        self.simulations.insert(id.clone(), simulation);
+        if goes_on {
+            self.say_adopted(id);
+        }
     }
 
     /// Of what it was made of, only its variables are not known any more.
