@@ -836,6 +836,17 @@ fn where_config_maps_are_forbidden_the_first_pod_says_that_models_ready_went_out
 }
 
 #[test]
+fn where_config_maps_are_forbidden_models_ready_goes_out_also_where_a_model_is_faster_than_the_answer_to_its_create() {
+    let mut session = Session::new();
+    session.connected();
+    session.finds_records_forbidden(vec![]);
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.ready("sim", "m1");
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.matches("ready_before_the_answer_without_records");
+}
+
+#[test]
 fn where_config_maps_are_forbidden_models_ready_goes_out_although_the_first_pod_is_gone_by_then() {
     let mut session = Session::new();
     session.connected();

@@ -295,6 +295,8 @@ impl Orchestrator {
             self.say(Level::Info, format!("Pod {name} of model {id}/{model_id} already exists, adopted (uid {uid})."));
         }
         self.fact(id);
+        // Where there is no record nothing else does.
+        self.touched.insert(id.clone());
     }
 
     fn observe_model(&mut self, id: &SimulationId, model_id: &ModelId, uid: Uid, observation: Observation, tell: Tell, now: Now) {
