@@ -46,6 +46,8 @@ struct World {
     /// Uids of pods whose simulation was started anew since.
     replaced: BTreeSet<String>,
     calls: Vec<InFlight>,
+    /// ConfigMaps are allowed. Else the service is not killed, as what it knows would be lost.
+    keeps_records: bool,
     records: Records,
     record_calls: Vec<RecordInFlight>,
     /// All that came, as the broker has it until it is acknowledged.
@@ -112,6 +114,7 @@ impl World {
             foreign: BTreeSet::new(),
             replaced: BTreeSet::new(),
             calls: Vec::new(),
+            keeps_records: !seed.is_multiple_of(4),
             records: Records::default(),
             record_calls: Vec::new(),
             requests: Vec::new(),
@@ -337,6 +340,9 @@ impl World {
 
     /// Of what was under way the cluster may or may not have had it.
     fn is_killed(&mut self) {
+        if !self.keeps_records {
+            return;
+        }
         for InFlight { call, result, .. } in std::mem::take(&mut self.calls) {
             if result.is_none() && self.random.bool() {
                 let _ = self.carry_out(&call);
@@ -676,6 +682,10 @@ impl World {
 
 fn walk(seed: u64, start: Instant) -> Vec<String> {
     let mut world = World::new(seed, start);
+    if !world.keeps_records {
+        let error = refused(403, "User \"u\" cannot list resource \"configmaps\"");
+        world.handle(Event::Pods(PodsEvent::RecordsForbidden(error)));
+    }
     for _ in 0..STEPS {
         world.step();
     }
