@@ -51,6 +51,8 @@ fn a_token_that_is_no_longer_valid_is_replaced_by_the_one_in_its_file() {
     let token = stage.namespace.revocable_token();
     let mso = start_with_token_file(&stage, &token);
     stage.run_one_more();
+    // Nothing of that is under way any more: what was asked for is deleted, and how it went is kept.
+    eventually("the record of what is over", || (stage.namespace.records(&stage.simulator).len() == 1).then_some(()));
 
     stage.namespace.revoke(&token);
     let simulation = stage.simulation();
