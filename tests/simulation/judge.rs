@@ -1,5 +1,5 @@
 //! What is right, apart from the code that is judged: it knows what was asked for, what each container did and what the SO heard, and
-//! nothing of how the service works.
+//! nothing of how the service works; but it believes of a `ModelsReady` that it was being sent where the record says so and that can be.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
