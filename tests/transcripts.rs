@@ -963,7 +963,8 @@ fn pods_of_a_record_that_was_not_read_are_left_alone_though_all_have_ended() {
         let mut session = Session::new();
         session.connected();
         session.handle("the records", Event::Pods(PodsEvent::Records(found)));
-        session.listed(vec![ended(pod(1, "sim", "m1", "u1"), 0, "Completed"), marked(pod(1, "sim", "m2", "u2"), "no")]);
+        let (m1, m2) = (pod(1, "sim", "m1", "u1"), marked(pod(1, "sim", "m2", "u2"), "no"));
+        session.listed(vec![ended(m1, 0, "Completed"), ended(m2, 0, "Completed")]);
         session.deploys(1, "sim", &["m1"], HOUR);
         session.matches(&format!("pods_of_a_record_that_was_{case}"));
     }
