@@ -132,8 +132,8 @@ impl Service {
     pub(crate) fn stops_at_once_on_a_second_signal(&mut self) {
         const SAME_STOP: Duration = Duration::from_millis(250);
         self.program.signal("TERM").expect("the service runs until the signal comes");
-        self.line("Stopping on");
         self.program.signal("INT").expect("the first stop waits for the broker");
+        self.line("Stopping on");
         assert!(self.program.wait(SAME_STOP).is_none(), "two signals at once are one");
         self.program.signal("INT").expect("it still waits");
         let status = self.program.wait(LIMIT).expect("it ends on a signal");
