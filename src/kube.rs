@@ -182,8 +182,8 @@ impl Client {
     fn say_left_out(&self, first: &RecordName) {
         log::error!(
             "There are more than {FOUND_MAX} ConfigMaps with our mark, or more than {FOUND_BYTES_MAX} bytes in them: those from {first} on, in \
-             the order of their names, are left alone, and their simulations are not known and not begun anew. Delete those of simulations that are over, and \
-             start this service again: kubectl -n {} get configmaps -l {SIMULATOR_LABEL}={} -L {SIMULATION_LABEL}",
+             the order of their names, are left alone, and their simulations are not known and not begun anew. Delete those of simulations \
+             that are over, and start this service again: kubectl -n {} get configmaps -l {SIMULATOR_LABEL}={} -L {SIMULATION_LABEL}",
             self.namespace,
             self.pods.simulator
         );

@@ -1,7 +1,7 @@
 //! What stands on the pods in the place of a record: of simulations that were begun, or had to go on, without one as ConfigMaps were
 //! forbidden. One whose pods are all there, and whose `ModelsReady` went out, goes on after a restart; any other one fails openly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use log::Level;
@@ -67,7 +67,12 @@ impl Orchestrator {
     /// Simulations without a record, of pods that are marked so. Those that cannot go on are given back.
     pub(super) fn adopt_from_pods(&mut self, pods: &[Pod], now: Now) -> Vec<SimulationId> {
         let mut by_simulation: BTreeMap<SimulationId, Vec<(NewPod, Option<&str>)>> = BTreeMap::new();
-        for pod in pods.iter().filter(|pod| pod.metadata.labels.delete_by_datetime.is_none()) {
+        // Where records are kept there are none, and nothing is read of any pod.
+        let is_left = |pod: &&Pod| pod.metadata.labels.delete_by_datetime.is_none();
+        let is_marked = |pod: &Pod| pod.metadata.annotations.models_ready.is_some();
+        let marked: BTreeSet<&Option<String>> =
+            pods.iter().filter(is_left).filter(|pod| is_marked(pod)).map(|pod| &pod.metadata.labels.simulation_id).collect();
+        for pod in pods.iter().filter(is_left).filter(|pod| marked.contains(&pod.metadata.labels.simulation_id)) {
             if let Some(left) = self.as_it_was_made(pod) {
                 by_simulation.entry(left.simulation.clone()).or_default().push((left, pod.metadata.annotations.models_ready.as_deref()));
             }
@@ -140,6 +145,9 @@ impl Orchestrator {
 
     /// Pods whose record is gone, of simulations none of whose pods runs: whatever it was that they ran is over.
     pub(super) fn clean_up_what_has_ended(&mut self, pods: &[Pod], now: Now) {
+        if self.pods.values().all(|known| self.is_known(&known.simulation)) {
+            return;
+        }
         let mut by_simulation: BTreeMap<SimulationId, Vec<(&Pod, &KnownPod)>> = BTreeMap::new();
         for pod in pods {
             let known = KnownPod::read(pod, &self.simulator).and_then(|known| self.pods.get(&known.name));
