@@ -611,30 +611,25 @@ fn nobody_is_told_of_an_end_while_pods_of_a_lost_request_run() {
 
 #[test]
 fn a_piece_that_a_quota_has_no_room_for_fails_its_request_in_time() {
-    let mut session = Session::begun();
-    session.records.is_full = true;
-    session.deploys(1, "sim", &["m1"], HOUR);
-    session.passes(1000.0);
-    session.acknowledged();
-    session.acknowledged();
-    session.records.is_full = false;
-    session.passes(3600.0);
-    assert_eq!(session.records.all(), [], "nothing is begun by the next process");
-    session.matches("a_piece_that_cannot_be_created");
+    fails_its_request_in_time(|records| &mut records.is_full, "a_piece_that_cannot_be_created");
 }
 
 #[test]
 fn a_progress_that_cannot_be_created_fails_its_request_in_time() {
+    fails_its_request_in_time(|records| &mut records.has_room_for_pieces_only, "a_progress_that_cannot_be_created");
+}
+
+fn fails_its_request_in_time(obstacle: fn(&mut Records) -> &mut bool, transcript: &str) {
     let mut session = Session::begun();
-    session.records.has_room_for_pieces_only = true;
+    *obstacle(&mut session.records) = true;
     session.deploys(1, "sim", &["m1"], HOUR);
     session.passes(1000.0);
     session.acknowledged();
     session.acknowledged();
-    session.records.has_room_for_pieces_only = false;
+    *obstacle(&mut session.records) = false;
     session.passes(3600.0);
     assert_eq!(session.records.all(), [], "nothing is begun by the next process");
-    session.matches("a_progress_that_cannot_be_created");
+    session.matches(transcript);
 }
 
 #[test]
