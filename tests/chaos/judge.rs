@@ -1,10 +1,12 @@
 //! What is right, from what was asked, what the SO heard, and what became of the pods. It knows nothing of the service but what it has
-//! said in two lines of its log, and these excuse only what nobody can know, which is counted.
+//! said in two lines of its log, and these excuse only what nobody can know, and of the broker what it says to have sent to whom; each excuse
+//! is counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use devkit::so::Heard;
 
+use crate::delivery::Deliveries;
 use crate::load::{Plan, Role};
 use crate::witness::SeenPod;
 
@@ -25,6 +27,8 @@ pub(crate) struct Findings {
     pub(crate) failed_openly: Vec<String>,
     /// Sent once, and passed on twice: a broker that was killed forgets whom it had told.
     pub(crate) repeated_by_broker: usize,
+    /// Simulations of which one model's ready never reached the service: a broker that was killed forgets what it has just sent.
+    pub(crate) forgotten_by_broker: usize,
     /// Models of whose end the administrator saw nothing. Their plan says what they did.
     pub(crate) unseen: usize,
 }
@@ -43,6 +47,7 @@ struct Case<'a> {
     heard: Vec<(Option<&'a str>, &'a str, Option<i32>)>,
     pods: Vec<&'a SeenPod>,
     said: Said,
+    is_forgotten_by_broker: bool,
 }
 
 /// When the run is over. `keep_seconds` is how long each pod had to stay.
@@ -51,6 +56,7 @@ pub(crate) fn judge(
     heard: &[Heard],
     pods: &BTreeMap<String, SeenPod>,
     said: &BTreeMap<String, Said>,
+    deliveries: &Deliveries,
     keep_seconds: f64,
 ) -> Findings {
     let mut findings = Findings::default();
@@ -62,7 +68,9 @@ pub(crate) fn judge(
             heard: about.map(|(heard, about)| (about.model, about.message, heard.end().map(|(_, code)| code))).collect(),
             pods: pods.values().filter(|pod| pod.simulation == plan.simulation).collect(),
             said: said.get(&plan.simulation).copied().unwrap_or_default(),
+            is_forgotten_by_broker: plan.ready_topics().any(|topic| deliveries.is_forgotten(&topic)),
         };
+        findings.forgotten_by_broker += usize::from(case.is_forgotten_by_broker);
         case.judge_ends(&mut findings);
         case.judge_verdicts(&mut findings);
         case.judge_models_ready(&mut findings);
@@ -117,7 +125,8 @@ impl Case<'_> {
             findings.wrong.push(format!("{id}: {times} times ModelsReady"));
         }
         let roles = self.plan.roles.values();
-        if times == 0 && self.said.fails_in_doubt == 0 && roles.clone().all(|role| *role == Role::EndsWhenTold) {
+        let may_be_missing = self.said.fails_in_doubt > 0 || self.is_forgotten_by_broker;
+        if times == 0 && !may_be_missing && roles.clone().all(|role| *role == Role::EndsWhenTold) {
             findings.lost.push(format!("{id}: no ModelsReady, and all were ready"));
         }
         if times > 0 && roles.clone().any(|role| matches!(role, Role::CrashesBeforeReady(_))) {
@@ -168,6 +177,7 @@ mod tests {
         heard: Vec<Heard>,
         pods: BTreeMap<String, SeenPod>,
         said: BTreeMap<String, Said>,
+        broker_log: String,
     }
 
     /// Of one simulation with two models, in which all goes well.
@@ -184,6 +194,7 @@ mod tests {
             heard: messages.map(|(message, code)| heard(message, code)).into(),
             pods: ["model-0", "model-1"].map(|model| (format!("uid-{model}"), pod(model))).into(),
             said: [("Sim".to_owned(), Said { sends_models_ready: 1, fails_in_doubt: 0 })].into(),
+            broker_log: String::new(),
         }
     }
 
@@ -196,7 +207,7 @@ mod tests {
     fn findings(run: &Run) -> [usize; 3] {
         let roles = ["model-0", "model-1"].map(|model| (model.to_owned(), Role::EndsWhenTold)).into();
         let plan = Plan { simulation: "Sim".to_owned(), roles };
-        let findings = judge(&[plan], &run.heard, &run.pods, &run.said, KEEP);
+        let findings = judge(&[plan], &run.heard, &run.pods, &run.said, &Deliveries::read(&run.broker_log, "mso-so"), KEEP);
         [findings.lost.len(), findings.wrong.len(), findings.deleted.len()]
     }
 
@@ -216,6 +227,17 @@ mod tests {
         for missing in 0..run().heard.len() {
             assert_eq!(findings_after(|run| drop(run.heard.remove(missing))), [1, 0, 0]);
         }
+    }
+
+    #[test]
+    fn models_ready_may_be_missing_where_the_broker_forgot_a_ready_that_it_had() {
+        let forgotten = "mosquitto starting\nReceived PUBLISH from model (d0, q1, r0, m1, \
+                         '/lifecycle/model/mso/Sim/model-0/ReadyForProcessing', ...)\nmosquitto starting\nSending CONNACK to mso-so (1, 0)\n";
+        let change = |run: &mut Run| {
+            run.heard.remove(0);
+            run.broker_log = forgotten.to_owned();
+        };
+        assert_eq!(findings_after(change), [0, 0, 0]);
     }
 
     #[test]

@@ -9,10 +9,11 @@ use prost::Message;
 
 use devkit::so::Heard;
 
+use crate::delivery::Deliveries;
 use crate::support::stage::Stage;
 
-/// One that heard nothing of its request repeats it. The same request changes nothing while its simulation runs.
-const REPEAT_AFTER: Duration = Duration::from_secs(15);
+/// Between two looks at what the broker made of what was sent.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
 
 /// A model that is away from its broker hears nothing of its end: it is told again.
 const TELL_AGAIN_AFTER: Duration = Duration::from_secs(3);
@@ -74,8 +75,19 @@ impl Plan {
     }
 }
 
-/// Until it has ended, as far as the SO is told, or the time is over. `has_pods`: whether there is one of this simulation.
-pub(crate) fn play(stage: &Stage, plan: &Plan, keep_logs_hours: f64, until: Instant, has_pods: impl Fn() -> bool) {
+/// What the SO and the models say to the service, all of it at QoS 1.
+impl Plan {
+    pub(crate) fn request_topic(&self, simulator: &str) -> String {
+        format!("/lifecycle/{simulator}/mso/{}/DeployModels", self.simulation)
+    }
+
+    pub(crate) fn ready_topics(&self) -> impl Iterator<Item = String> + '_ {
+        self.roles.keys().map(|model| format!("/lifecycle/model/mso/{}/{model}/ReadyForProcessing", self.simulation))
+    }
+}
+
+/// Until it has ended, as far as the SO is told, or the time is over. A request is sent once more only where the broker has lost it.
+pub(crate) fn play(stage: &Stage, plan: &Plan, keep_logs_hours: f64, until: Instant, deliveries: impl Fn() -> Deliveries) {
     let simulation = stage.simulation_called(&plan.simulation);
     let model = |(id, role): (&String, &Role)| {
         let variables = role.variables();
@@ -90,9 +102,13 @@ pub(crate) fn play(stage: &Stage, plan: &Plan, keep_logs_hours: f64, until: Inst
     };
     let is_over = || clock::now().instant >= until;
 
-    while !wait(&FIRST_NEWS, REPEAT_AFTER) && !is_over() {
-        if !has_pods() {
+    while !wait(&FIRST_NEWS, LOOK_AFTER) && !is_over() {
+        let deliveries = deliveries();
+        let request_topic = plan.request_topic(&stage.simulator);
+        if !deliveries.has_come(&request_topic) || deliveries.is_forgotten(&request_topic) {
             simulation.send_bytes(request.encode_to_vec());
+        } else if plan.ready_topics().any(|topic| deliveries.is_forgotten(&topic)) {
+            break;
         }
     }
     let models: Vec<&str> = plan.roles.keys().map(String::as_str).collect();

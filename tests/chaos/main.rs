@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod delivery;
 mod judge;
 mod load;
 mod process;
@@ -25,13 +26,14 @@ use devkit::wait;
 use fastrand::Rng;
 use mso::clock;
 
+use delivery::{Deliveries, between};
 use judge::{Findings, Said, judge};
 use load::Plan;
 use process::Process;
 use schedule::{Fault, Schedule, Step};
 use support::link::Link;
 use support::stage::Stage;
-use support::{Ground, ground};
+use support::{Ground, LIMIT, ground};
 use witness::Witness;
 
 const SECONDS: u64 = 180;
@@ -65,22 +67,25 @@ fn nothing_is_lost_or_wrong_while_the_service_and_its_neighbours_are_killed_and_
     let mut settings = stage.settings();
     settings.insert("MQTT_PORT".to_owned(), links.to_broker.port.to_string());
     settings.insert("KUBERNETES_PORT".to_owned(), links.to_api.port.to_string());
+    let deliveries = || Deliveries::read(&stage.broker.log(), &format!("mso-{}", stage.simulator));
     let process = Process::start(settings);
     let log = process.log().to_owned();
     println!("the service's log: {}", log.display());
+    // Before that the broker has nobody to keep a request for.
+    wait::until(LIMIT, || deliveries().has_subscribed().then_some(())).expect("the service subscribes");
 
     let plans = Mutex::new(Vec::new());
     let is_over = AtomicBool::new(false);
     let begin = clock::now().instant;
     let waits_for_records = whole >= RECORDS_STAY;
     let ends = thread::scope(|scope| {
-        let (stage, witness, links, plans, is_over) = (&stage, &witness, &links, &plans, &is_over);
+        let (stage, deliveries, links, plans, is_over) = (&stage, &deliveries, &links, &plans, &is_over);
         let (service, neighbours) = schedule.lanes.split_first().expect("the service has a lane");
         let service = start(scope, "service", move || process.play(service, begin, is_over));
         let lanes = neighbours.iter().map(|lane| start(scope, "faults", move || play_lane(lane, begin, stage, links)));
         let mut workers: Vec<_> = lanes.collect();
         let players = (0..PLAYERS).map(|player| {
-            start(scope, "player", move || play_simulations(player, seed.wrapping_add(player), stage, witness, plans, begin + whole))
+            start(scope, "player", move || play_simulations(player, seed.wrapping_add(player), stage, deliveries, plans, begin + whole))
         });
         workers.extend(players);
         let has_failed = workers.into_iter().map(ScopedJoinHandle::join).filter(Result::is_err).count() > 0;
@@ -97,7 +102,7 @@ fn nothing_is_lost_or_wrong_while_the_service_and_its_neighbours_are_killed_and_
 
     let plans = plans.into_inner().unwrap_or_else(PoisonError::into_inner);
     let pods = witness.pods();
-    let mut findings = stage.so.heard.read(|heard| judge(&plans, heard, &pods, &said(&log), KEEP_LOGS_HOURS * 3600.0));
+    let mut findings = stage.so.heard.read(|heard| judge(&plans, heard, &pods, &said(&log), &deliveries(), KEEP_LOGS_HOURS * 3600.0));
     findings.leaked.extend(pods.values().filter(|pod| pod.deleted_at.is_none()).map(|pod| format!("{pod:?}")));
     let records = stage.namespace.records(&stage.simulator);
     if waits_for_records {
@@ -160,7 +165,14 @@ fn play_lane(lane: &[Step], begin: Instant, stage: &Stage, links: &Links) {
 }
 
 /// One after the other, until the faults are over.
-fn play_simulations(player: u64, seed: u64, stage: &Stage, witness: &Witness, plans: &Mutex<Vec<Plan>>, end: Instant) {
+fn play_simulations(
+    player: u64,
+    seed: u64,
+    stage: &Stage,
+    deliveries: &impl Fn() -> Deliveries,
+    plans: &Mutex<Vec<Plan>>,
+    end: Instant,
+) {
     let mut rng = Rng::with_seed(seed);
     for number in 0.. {
         if clock::now().instant >= end {
@@ -168,8 +180,7 @@ fn play_simulations(player: u64, seed: u64, stage: &Stage, witness: &Witness, pl
         }
         let plan = Plan::draw(&mut rng, &format!("Chaos-{player}-{number}"));
         lock(plans).push(plan.clone());
-        let has_pods = || witness.pods().values().any(|pod| pod.simulation == plan.simulation);
-        load::play(stage, &plan, KEEP_LOGS_HOURS, end + PATIENCE, has_pods);
+        load::play(stage, &plan, KEEP_LOGS_HOURS, end + PATIENCE, deliveries);
     }
 }
 
@@ -187,11 +198,6 @@ fn said(log: &Path) -> BTreeMap<String, Said> {
     said
 }
 
-fn between<'a>(line: &'a str, before: &str, after: &str) -> Option<&'a str> {
-    let (_, rest) = line.split_once(before)?;
-    rest.split_once(after).map(|(between, _)| between)
-}
-
 fn closing_line(
     seed: u64,
     whole: Duration,
@@ -205,12 +211,13 @@ fn closing_line(
     let faults: Vec<String> = schedule.count().iter().map(|(fault, times)| format!("{fault} {times}")).collect();
     format!(
         "chaos: seed {seed}, {} s, {} simulations, {models} models; {}; ended by itself {ends}, failed openly {}, repeated by the broker {}, \
-         ends unseen {}, records left {records}; lost {}, wrong {}, leaked {}, deleted {}",
+         forgotten by it {}, ends unseen {}, records left {records}; lost {}, wrong {}, leaked {}, deleted {}",
         whole.as_secs(),
         plans.len(),
         faults.join(", "),
         findings.failed_openly.len(),
         findings.repeated_by_broker,
+        findings.forgotten_by_broker,
         findings.unseen,
         findings.lost.len(),
         findings.wrong.len(),

@@ -44,7 +44,8 @@ impl Broker {
     pub(crate) fn own(ground: Ground) -> Self {
         match ground {
             Ground::Devkit => Self::devkit(),
-            Ground::Real => Self::mosquitto(&[]),
+            // What it passes on to whom, too.
+            Ground::Real => Self::mosquitto(&[("log_type", "all")]),
         }
     }
 
