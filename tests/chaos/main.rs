@@ -165,14 +165,7 @@ fn play_lane(lane: &[Step], begin: Instant, stage: &Stage, links: &Links) {
 }
 
 /// One after the other, until the faults are over.
-fn play_simulations(
-    player: u64,
-    seed: u64,
-    stage: &Stage,
-    deliveries: &impl Fn() -> Deliveries,
-    plans: &Mutex<Vec<Plan>>,
-    end: Instant,
-) {
+fn play_simulations(player: u64, seed: u64, stage: &Stage, deliveries: &impl Fn() -> Deliveries, plans: &Mutex<Vec<Plan>>, end: Instant) {
     let mut rng = Rng::with_seed(seed);
     for number in 0.. {
         if clock::now().instant >= end {
