@@ -46,7 +46,7 @@ use crate::kube::record::Found;
 use announce::Told;
 use calls::{Calls, Hold, backoff};
 use deadline::{Deadline, Deadlines};
-use event::{BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent};
+use event::{BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent, Question};
 use held::{Arrival, Held, ToldBlindly};
 use kept::{Kept, Revision};
 use pod_state::Verdict;
@@ -442,9 +442,10 @@ impl Orchestrator {
             Deadline::LogIsReadAgain(log) => self.commands.push_back(Command::ReadLog(log)),
             Deadline::NameIsFree { simulation, model } => self.create_when_name_is_free(&simulation, &model),
             Deadline::DoubtIsOver { simulation, model, uid } => {
-                let doubtful = self.model(&simulation, &model).filter(|model| model.uid.as_ref() == Some(&uid));
-                if let Some(verdict) = doubtful.and_then(|model| model.doubt.clone()) {
-                    self.conclude(&simulation, &model, verdict, Tell::WhenRecorded);
+                if let Some(doubtful) = self.model(&simulation, &model).filter(|model| model.doubt.is_some()) {
+                    // What corrects it may be under way, or have come while the watch was cut.
+                    let name = doubtful.pod.name.clone();
+                    self.calls.push(PodCall::Get(Question { name, simulation, model, uid: Some(uid) }), 0);
                 }
             }
             Deadline::SubscribersAreBack(simulation) => {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use mso::clock::{UnixTime, now};
 use mso::ids::{RecordName, SimulationId, SimulatorName, TopicSegment};
-use mso::kube::error::Error;
+use mso::kube::error::{Error, Status};
 use mso::kube::record::Found;
 use mso::orchestrator::Orchestrator;
 use mso::orchestrator::event::{
@@ -220,6 +220,11 @@ impl Session {
     fn log_is(&mut self, lines: &str) {
         let log = self.logs.remove(0);
         self.handle(&format!("the log of {}: {lines:?}", log.pod), Event::LogRead { log, result: Ok(lines.to_owned()) });
+    }
+
+    fn log_cannot_be_read(&mut self, error: Error) {
+        let log = self.logs.remove(0);
+        self.handle(&format!("the log of {}: {error}", log.pod), Event::LogRead { log, result: Err(error) });
     }
 
     fn shows(&mut self, words: &str, shown: &Value) {
@@ -1463,7 +1468,39 @@ fn a_status_that_the_kubelet_may_correct_is_believed_after_half_a_minute() {
     session.passes(20.0);
     session.shows("running after all", &m1);
     session.passes(11.0);
+    session.got(&lost(&m2));
     session.matches("a_doubtful_status");
+}
+
+#[test]
+fn a_status_that_the_kubelet_corrects_while_the_api_is_away_is_not_believed() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.shows("ContainerStatusUnknown", &with(ended(m1.clone(), 137, "ContainerStatusUnknown"), "/status/phase", json!("Running")));
+    session.list_fails();
+    session.passes(60.0);
+    session.fails("get so-sim-m1", Error::Lost("connection refused".to_owned()));
+    session.passes(60.0);
+    session.got(&m1);
+    session.passes(60.0);
+    session.matches("a_doubtful_status_while_the_api_is_away");
+}
+
+#[test]
+fn the_log_of_a_crash_is_read_again_where_the_api_server_is_overloaded() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.shows("exit 1", &ended(m1, 1, "Error"));
+    let busy =
+        Status { code: 429, message: "too many requests".to_owned(), retry_after: Some(Duration::from_secs(7)), ..Status::default() };
+    session.log_cannot_be_read(Error::Refused(Box::new(busy)));
+    session.passes(7.0);
+    session.log_is("Traceback:");
+    session.matches("a_log_from_a_busy_api_server");
 }
 
 #[test]

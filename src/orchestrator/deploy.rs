@@ -14,7 +14,7 @@ use super::held::Arrival;
 use super::pod_state::{NO_EXIT_CODE, Verdict};
 use super::refusal::{Refusal, Remedy, refusal};
 use super::simulation::{Creation, Model, Simulation};
-use super::{Orchestrator, Tell};
+use super::{DOUBT, Orchestrator, Tell};
 use crate::clock::Now;
 use crate::ids::{DeployId, ModelId, PodName, RecordName, Shown, SimulationId, TopicSegment};
 use crate::kube::error::Error;
@@ -402,7 +402,8 @@ impl Orchestrator {
         let error = match result {
             Ok(Answer::Pod(pod)) => {
                 self.judge_name(&name, &id, &model_id, &pod, now);
-                return self.observe(&pod, now);
+                self.observe(&pod, now);
+                return self.believe_what_has_stayed(&id, &model_id, now);
             }
             Ok(Answer::Done) => return,
             Err(error) => error,
@@ -435,6 +436,15 @@ impl Orchestrator {
                 self.call_again(PodCall::Get(question), attempt, &error, now);
             }
             _ => self.call_again(PodCall::Get(question), attempt, &error, now),
+        }
+    }
+
+    /// The API server says it anew, and the kubelet has had its time to correct it.
+    fn believe_what_has_stayed(&mut self, id: &SimulationId, model_id: &ModelId, now: Now) {
+        let doubt = self.model(id, model_id).and_then(|model| model.doubt.as_ref());
+        if let Some(doubt) = doubt.filter(|doubt| now.instant.saturating_duration_since(doubt.since) >= DOUBT) {
+            let verdict = doubt.verdict.clone();
+            self.conclude(id, model_id, verdict, Tell::WhenRecorded);
         }
     }
 

@@ -10,7 +10,7 @@ use super::deadline::Deadline;
 use super::event::{Answer, Body, PodCall, Question};
 use super::pod_state::{self, NO_EXIT_CODE, Observation};
 use super::refusal::{Remedy, refusal};
-use super::simulation::{Creation, Model, Run, Simulation};
+use super::simulation::{Creation, Doubt, Model, Run, Simulation};
 use super::{DOUBT, Orchestrator, Tell};
 use crate::clock::{Now, UnixTime};
 use crate::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorName, Uid};
@@ -308,7 +308,11 @@ impl Orchestrator {
             }
             Observation::Ended(verdict) => self.conclude(id, model_id, verdict, tell),
             Observation::Doubtful(verdict) => {
-                if model.verdict.is_none() && model.doubt.replace(verdict).is_none() {
+                if model.verdict.is_some() {
+                    return;
+                }
+                let since = model.doubt.as_ref().map_or(now.instant, |doubt| doubt.since);
+                if model.doubt.replace(Doubt { verdict, since }).is_none() {
                     let deadline = Deadline::DoubtIsOver { simulation: id.clone(), model: model_id.clone(), uid };
                     self.deadlines.set(now.instant + DOUBT, deadline);
                 }

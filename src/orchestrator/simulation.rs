@@ -64,8 +64,13 @@ pub(super) struct Model {
     earlier_pod_was_ready: bool,
     /// The broker has the verdict.
     pub told: bool,
-    /// A verdict that is believed when it stays so until then.
-    pub doubt: Option<Verdict>,
+    pub doubt: Option<Doubt>,
+}
+
+/// A verdict that the kubelet may correct.
+pub(super) struct Doubt {
+    pub verdict: Verdict,
+    pub since: Instant,
 }
 
 /// How far `ModelsReady` is. A second one would reset a running simulation.
