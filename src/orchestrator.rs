@@ -421,9 +421,10 @@ impl Orchestrator {
     fn on_log_read(&mut self, log: CrashLog, result: &Result<String, Error>, now: Now) {
         let crash = &log.crash;
         let text = match result {
-            Err(Error::Lost(_) | Error::Unreadable(_)) if log.attempt < LOG_ATTEMPTS => {
-                let at = now.instant + Duration::from_secs(1 << log.attempt);
-                return self.deadlines.set(at, Deadline::LogIsReadAgain(CrashLog { attempt: log.attempt + 1, ..log }));
+            Err(error) if log.attempt < LOG_ATTEMPTS && matches!(refusal(error).remedy, Remedy::HoldAll(_)) => {
+                let pause = Duration::from_secs(1 << log.attempt).max(error.retry_after().unwrap_or_default());
+                let again = CrashLog { attempt: log.attempt + 1, ..log };
+                return self.deadlines.set(now.instant + pause, Deadline::LogIsReadAgain(again));
             }
             Ok(lines) if lines.is_empty() => format!("Pod {crash} and wrote no log."),
             // Set off from our own lines, which a model may imitate.
