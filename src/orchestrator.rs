@@ -46,7 +46,7 @@ use crate::kube::record::Found;
 use announce::Told;
 use calls::{Calls, Hold, backoff};
 use deadline::{Deadline, Deadlines};
-use event::{BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent, Question};
+use event::{BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent, Question, Verb};
 use held::{Arrival, Held, ToldBlindly};
 use kept::{Kept, Revision};
 use pod_state::Verdict;
@@ -377,8 +377,12 @@ impl Orchestrator {
                 if self.calls.all.end(now.instant) {
                     self.say(Level::Info, "Calls to the Kubernetes API succeed again.".to_owned());
                 }
+                let verb = call.verb();
+                if self.calls.hold_of(verb).end(now.instant) {
+                    self.say(Level::Info, format!("{verb} succeed again."));
+                }
             }
-            Err(error) => self.hold(&call, error, now),
+            Err(error) => self.hold(call.verb(), error, now),
         }
         match call {
             PodCall::Create(pod) => self.on_created(&pod, attempt, result, now),
@@ -389,29 +393,30 @@ impl Orchestrator {
     }
 
     /// What stands in the way of one call stands in the way of others too.
-    fn hold(&mut self, call: &PodCall, error: &Error, now: Now) {
+    fn hold(&mut self, verb: Verb, error: &Error, now: Now) {
         let refusal = refusal(error);
         let (hold, what, pause) = match &refusal.remedy {
-            Remedy::HoldAll(pause) => (&mut self.calls.all, "Calls to the Kubernetes API", pause),
-            Remedy::HoldCreates(pause) if matches!(call, PodCall::Create(_)) => (&mut self.calls.only_creates, "Creates of pods", pause),
-            Remedy::HoldCreates(_) | Remedy::AskWhoHasTheName | Remedy::Again(_) | Remedy::GiveUp => return,
+            Remedy::HoldAll(pause) => (&mut self.calls.all, "Calls to the Kubernetes API".to_owned(), pause),
+            Remedy::HoldVerb(pause) => (self.calls.hold_of(verb), verb.to_string(), pause),
+            Remedy::AskWhoHasTheName | Remedy::Again(_) | Remedy::GiveUp => return,
         };
         hold.begin(refusal.reason, pause, now.instant, &mut self.jitter);
         let is_away = refusal.reason == Reason::ApiUnavailable && matches!(refusal.remedy, Remedy::HoldAll(_));
         if is_away {
             self.api_is_away(&refusal.message, now);
         } else if hold.is_to_be_said(now.instant) {
-            self.say(Level::Warn, format!("{what} wait, {}: {}", refusal.reason, refusal.message));
+            // Only a person can end that one.
+            let level = if refusal.reason == Reason::Forbidden { Level::Error } else { Level::Warn };
+            self.say(level, format!("{what} wait, {}: {}", refusal.reason, refusal.message));
         }
     }
 
     /// A call that failed goes out again: with the others after a hold, or by itself after a while.
     fn call_again(&mut self, call: PodCall, attempt: u32, error: &Error, now: Now) {
         let pause = match refusal(error).remedy {
-            Remedy::HoldAll(_) => return self.calls.push(call, attempt + 1),
-            Remedy::HoldCreates(_) if matches!(call, PodCall::Create(_)) => return self.calls.push(call, attempt + 1),
+            Remedy::HoldAll(_) | Remedy::HoldVerb(_) => return self.calls.push(call, attempt + 1),
             Remedy::Again(pause) => pause,
-            Remedy::HoldCreates(_) | Remedy::AskWhoHasTheName | Remedy::GiveUp => {
+            Remedy::AskWhoHasTheName | Remedy::GiveUp => {
                 backoff(Duration::from_secs(1), Duration::from_secs(60), attempt, &mut self.jitter)
             }
         };

@@ -1630,6 +1630,33 @@ fn one_lost_answer_does_not_fail_what_waits_for_something_else() {
 }
 
 #[test]
+fn that_pods_may_not_be_deleted_is_said_once_and_few_are_tried_until_the_role_is_mended() {
+    let mut session = Session::begun();
+    let models = ["m1", "m2", "m3", "m4", "m5", "m6"];
+    let pods = models.map(|model| ended(pod(1, "sim", model, &format!("u-{model}")), 0, "Completed"));
+    session.deploys(1, "sim", &models, 0.0);
+    pods.iter().for_each(|pod| session.created(pod));
+    session.acknowledged();
+    session.acknowledged();
+    for model in models {
+        session.done(&format!("set delete_by of so-sim-{model}"));
+    }
+    for pod in &pods {
+        session.shows("stamped", &with(pod.clone(), "/metadata/labels/delete_by_datetime", json!(START.to_string())));
+    }
+    let forbidden = || refused(403, "User \"u\" cannot delete resource \"pods\"");
+    session.fails("delete", forbidden());
+    session.fails("delete", forbidden());
+    session.fails("delete", forbidden());
+    session.fails("delete", forbidden());
+    session.passes(30.0);
+    while !session.calls.is_empty() {
+        session.done("delete");
+    }
+    session.matches("pods_that_may_not_be_deleted");
+}
+
+#[test]
 fn an_old_pod_that_may_not_be_deleted_fails_the_new_run_in_time() {
     let mut session = Session::begun();
     let old = ended(pod(1, "sim", "m1", "u1"), 0, "Completed");
@@ -1640,7 +1667,7 @@ fn an_old_pod_that_may_not_be_deleted_fails_the_new_run_in_time() {
     session.acknowledged();
     session.done("set delete_by of so-sim-m1");
     session.deploys(1, "sim", &["m1"], HOUR);
-    session.fails("delete so-sim-m1", refused(403, "cannot delete resource \"pods\""));
+    session.fails("delete so-sim-m1", refused(403, "User \"u\" cannot delete resource \"pods\""));
     session.passes(301.0);
     session.fails("create so-sim-m1", refused(409, "already exists"));
     session.got(&old);

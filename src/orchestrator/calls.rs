@@ -6,16 +6,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::SAID_AGAIN;
-use super::event::PodCall;
+use super::event::{PodCall, Verb};
 use super::refusal::{Pause, Reason};
 
 /// Each worker has the next call at hand when it ends one, and no more.
 const CALLS_PER_WORKER: usize = 2;
 
 pub(super) struct Calls {
-    creates: VecDeque<(PodCall, u32)>,
-    /// Few, and what makes room: they go before the creates.
-    others: VecDeque<(PodCall, u32)>,
+    /// In the order in which they go: what makes room before the creates.
+    queues: BTreeMap<Verb, Queue>,
     /// Those that wait by themselves, by when, and in the order of their coming.
     later: BTreeMap<(Instant, u64), (PodCall, u32)>,
     later_count: u64,
@@ -24,21 +23,24 @@ pub(super) struct Calls {
     /// Opened by the first complete list: before it nobody knows what is there already.
     open: bool,
     pub all: Hold,
-    pub only_creates: Hold,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<(PodCall, u32)>,
+    hold: Hold,
 }
 
 impl Calls {
     pub(super) fn new(workers: usize) -> Self {
         Self {
-            creates: VecDeque::new(),
-            others: VecDeque::new(),
+            queues: BTreeMap::new(),
             later: BTreeMap::new(),
             later_count: 0,
             in_flight: 0,
             window: workers * CALLS_PER_WORKER,
             open: false,
             all: Hold::default(),
-            only_creates: Hold::default(),
         }
     }
 
@@ -47,11 +49,15 @@ impl Calls {
     }
 
     pub(super) fn push(&mut self, call: PodCall, attempt: u32) {
-        if matches!(call, PodCall::Create(_)) {
-            self.creates.push_back((call, attempt));
-        } else {
-            self.others.push_back((call, attempt));
-        }
+        self.queue(call.verb()).waiting.push_back((call, attempt));
+    }
+
+    pub(super) fn hold_of(&mut self, verb: Verb) -> &mut Hold {
+        &mut self.queue(verb).hold
+    }
+
+    fn queue(&mut self, verb: Verb) -> &mut Queue {
+        self.queues.entry(verb).or_default()
     }
 
     pub(super) fn push_at(&mut self, at: Instant, call: PodCall, attempt: u32) {
@@ -68,11 +74,7 @@ impl Calls {
         if !self.open || self.in_flight >= self.window || self.all.holds(now) {
             return None;
         }
-        let call = match self.others.pop_front() {
-            Some(call) => call,
-            None if self.only_creates.holds(now) => return None,
-            None => self.creates.pop_front()?,
-        };
+        let call = self.queues.values_mut().filter(|queue| !queue.hold.holds(now)).find_map(|queue| queue.waiting.pop_front())?;
         self.in_flight += 1;
         Some(call)
     }
@@ -88,9 +90,8 @@ impl Calls {
 
     /// When a call that waits by itself is due, or a hold ends that something waits behind.
     pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        let waits = !self.others.is_empty() || !self.creates.is_empty();
-        let holds = [self.all.until, self.only_creates.until.filter(|_| self.others.is_empty())];
-        let hold = holds.into_iter().flatten().filter(|&until| waits && until > now).max();
+        let waiting = self.queues.values().filter(|queue| !queue.waiting.is_empty());
+        let hold = waiting.filter_map(|queue| self.all.until.max(queue.hold.until)).filter(|&until| until > now).min();
         let later = self.later.first_key_value().map(|((at, _), _)| *at);
         [hold, later].into_iter().flatten().min()
     }

@@ -9,7 +9,7 @@ use log::Level;
 
 use super::announce::Told;
 use super::deadline::Deadline;
-use super::event::{Answer, BadRequest, Body, DeployRequest, PodCall, Question};
+use super::event::{Answer, BadRequest, Body, DeployRequest, PodCall, Question, Verb};
 use super::held::Arrival;
 use super::pod_state::{NO_EXIT_CODE, Verdict};
 use super::refusal::{Refusal, Remedy, refusal};
@@ -284,8 +284,9 @@ impl Orchestrator {
             Remedy::HoldAll(pause) => {
                 self.give_up_overdue(&refusal, pause.limit, self.calls.all.since(refusal.reason, now.instant), now);
             }
-            Remedy::HoldCreates(pause) => {
-                self.give_up_overdue(&refusal, pause.limit, self.calls.only_creates.since(refusal.reason, now.instant), now);
+            Remedy::HoldVerb(pause) => {
+                let since = self.calls.hold_of(Verb::Create).since(refusal.reason, now.instant);
+                self.give_up_overdue(&refusal, pause.limit, since, now);
             }
             Remedy::AskWhoHasTheName | Remedy::Again(_) | Remedy::GiveUp => {}
         }
@@ -303,7 +304,7 @@ impl Orchestrator {
                 model.creation = Creation::Refused(verdict(&refusal));
                 self.ask(pod);
             }
-            Remedy::Again(_) | Remedy::HoldAll(_) | Remedy::HoldCreates(_) => {
+            Remedy::Again(_) | Remedy::HoldAll(_) | Remedy::HoldVerb(_) => {
                 self.call_again(PodCall::Create(pod.clone()), attempt, &error, now);
             }
         }
@@ -322,9 +323,6 @@ impl Orchestrator {
     }
 
     fn on_create_done(&mut self, pod: &NewPod, answer: &Answer, now: Now) {
-        if self.calls.only_creates.end(now.instant) {
-            self.say(Level::Info, "Pods can be created again.".to_owned());
-        }
         if let Answer::Pod(created) = answer {
             self.observe(created, now);
         }

@@ -1,5 +1,6 @@
 //! What goes into the core, and what comes out: the table of contents of the service.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::UnixTime;
@@ -156,6 +157,26 @@ pub enum Body {
     AllModelsHaveTerminated,
 }
 
+/// As a Role allows them: what stands in the way of one call stands in the way of all with the same verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verb {
+    Get,
+    Patch,
+    Delete,
+    Create,
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Get => "Reads of pods",
+            Self::Patch => "Changes of pods",
+            Self::Delete => "Deletes of pods",
+            Self::Create => "Creates of pods",
+        })
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum PodCall {
     Create(Arc<NewPod>),
@@ -223,6 +244,15 @@ pub struct Question {
 }
 
 impl PodCall {
+    pub fn verb(&self) -> Verb {
+        match self {
+            Self::Create(_) => Verb::Create,
+            Self::Get(_) => Verb::Get,
+            Self::SetDeleteBy { .. } | Self::Mark { .. } | Self::Stop { .. } => Verb::Patch,
+            Self::Delete { .. } => Verb::Delete,
+        }
+    }
+
     pub fn pod(&self) -> &PodName {
         match self {
             Self::Create(pod) => &pod.name,

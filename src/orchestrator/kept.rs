@@ -84,7 +84,7 @@ pub(super) struct Trouble {
 impl Trouble {
     pub(super) fn go_on(&mut self, refusal: &Refusal, jitter: &mut fastrand::Rng, now: Instant) {
         let (base, cap, at_least) = match &refusal.remedy {
-            Remedy::HoldAll(pause) | Remedy::HoldCreates(pause) => (pause.base, pause.cap, pause.at_least),
+            Remedy::HoldAll(pause) | Remedy::HoldVerb(pause) => (pause.base, pause.cap, pause.at_least),
             Remedy::Again(_) | Remedy::AskWhoHasTheName | Remedy::GiveUp => (RETRY_FIRST, RETRY_MAX, Duration::ZERO),
         };
         self.not_before = Some(now + backoff(base, cap, self.failures, jitter).max(at_least));

@@ -53,8 +53,8 @@ pub(super) enum Remedy {
     AskWhoHasTheName,
     /// A passing matter of this one call.
     Again(Duration),
-    /// Creates wait together.
-    HoldCreates(Pause),
+    /// Calls with the same verb wait together.
+    HoldVerb(Pause),
     /// Every call waits.
     HoldAll(Pause),
     /// Waiting does not help.
@@ -65,7 +65,7 @@ impl Remedy {
     /// How long the obstacle may last before those who wait behind it fail, whatever they wait for; none: for ever.
     pub(super) fn limit(&self) -> Option<Duration> {
         match self {
-            Self::HoldAll(pause) | Self::HoldCreates(pause) => pause.limit,
+            Self::HoldAll(pause) | Self::HoldVerb(pause) => pause.limit,
             Self::AskWhoHasTheName | Self::Again(_) | Self::GiveUp => Some(DENIED_LIMIT),
         }
     }
@@ -101,12 +101,12 @@ fn refused(status: &Status) -> (Reason, Remedy) {
     let says = |text: &str| status.message.contains(text);
     match status.code {
         401 => (Reason::Unauthorized, Remedy::HoldAll(Pause::new(500, 30, DENIED_LIMIT))),
-        403 if says("exceeded quota") => (Reason::ExceededQuota, Remedy::HoldCreates(Pause::new(1000, 60, QUOTA_LIMIT))),
+        403 if says("exceeded quota") => (Reason::ExceededQuota, Remedy::HoldVerb(Pause::new(1000, 60, QUOTA_LIMIT))),
         403 if says("failed quota") => (Reason::QuotaRequiresResources, Remedy::GiveUp),
         403 if status.details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating") => {
             (Reason::NamespaceTerminating, Remedy::GiveUp)
         }
-        403 if says(" cannot ") && says(" resource ") => (Reason::Forbidden, Remedy::HoldCreates(Pause::new(30_000, 30, DENIED_LIMIT))),
+        403 if says(" cannot ") && says(" resource ") => (Reason::Forbidden, Remedy::HoldVerb(Pause::new(30_000, 30, DENIED_LIMIT))),
         403 => (Reason::PodAdmissionFailed, Remedy::GiveUp),
         404 => (Reason::NamespaceNotFound, Remedy::GiveUp),
         409 if status.details.kind == "resourcequotas" => (Reason::ResourceQuotaConflict, Remedy::Again(Duration::from_secs(1))),
@@ -114,7 +114,7 @@ fn refused(status: &Status) -> (Reason, Remedy) {
         400 if says("denied the request") => (Reason::PodAdmissionFailed, Remedy::GiveUp),
         400 | 413 | 422 => (Reason::InvalidPod, Remedy::GiveUp),
         500 if says("request is too large") || says("message larger than max") => (Reason::InvalidPod, Remedy::GiveUp),
-        500 if says("failed calling webhook") => (Reason::ApiUnavailable, Remedy::HoldCreates(Pause::new(500, 30, UNAVAILABLE_LIMIT))),
+        500 if says("failed calling webhook") => (Reason::ApiUnavailable, Remedy::HoldVerb(Pause::new(500, 30, UNAVAILABLE_LIMIT))),
         429 | 503 if status.retry_after.is_some() || status.code == 429 => {
             let at_least = status.retry_after.unwrap_or_default();
             (Reason::Throttled, Remedy::HoldAll(Pause { at_least, limit: None, ..Pause::new(1000, 60, UNAVAILABLE_LIMIT) }))
@@ -162,7 +162,7 @@ mod tests {
                 "6: quota is used up",
                 refused(status(403, "pods \"p\" is forbidden: exceeded quota: q")),
                 "ExceededQuota",
-                "HoldCreates, at most 900s",
+                "HoldVerb, at most 900s",
             ),
             (
                 "7: quota demands limits",
@@ -181,13 +181,13 @@ mod tests {
                 "9: the Role lacks it",
                 refused(status(403, "User \"u\" cannot create resource \"pods\"")),
                 "Forbidden",
-                "HoldCreates, at most 120s",
+                "HoldVerb, at most 120s",
             ),
             (
                 "the Role lacks it for a list",
                 refused(status(403, "User \"u\" cannot list resource \"pods\"")),
                 "Forbidden",
-                "HoldCreates, at most 120s",
+                "HoldVerb, at most 120s",
             ),
             ("the namespace goes", refused(namespace_gone), "NamespaceTerminating", "GiveUp"),
             ("no such namespace", refused(status(404, "namespaces \"x\" not found")), "NamespaceNotFound", "GiveUp"),
@@ -198,7 +198,7 @@ mod tests {
             ("too many requests", refused(throttled), "Throttled", "HoldAll, at least 7s"),
             ("503 that says when", refused(starting), "Throttled", "HoldAll, at least 1s"),
             ("503 that does not", refused(status(503, "no")), "ApiUnavailable", "HoldAll, at most 300s"),
-            ("a webhook is away", refused(status(500, "failed calling webhook \"w\"")), "ApiUnavailable", "HoldCreates, at most 300s"),
+            ("a webhook is away", refused(status(500, "failed calling webhook \"w\"")), "ApiUnavailable", "HoldVerb, at most 300s"),
             ("no answer", Error::Lost("timed out".into()), "ApiUnavailable", "HoldAll, at most 300s"),
             ("half an answer", Error::Unreadable("EOF".into()), "ApiUnavailable", "HoldAll, at most 300s"),
             ("a redirect", refused(status(302, "")), "UnexpectedAnswer", "GiveUp"),
@@ -227,7 +227,7 @@ mod tests {
             None => format!("at least {:?}", pause.at_least),
         };
         match remedy {
-            Remedy::HoldCreates(pause) => format!("HoldCreates, {}", limits(pause)),
+            Remedy::HoldVerb(pause) => format!("HoldVerb, {}", limits(pause)),
             Remedy::HoldAll(pause) => format!("HoldAll, {}", limits(pause)),
             other => format!("{other:?}"),
         }

@@ -465,7 +465,7 @@ impl Orchestrator {
         known.forget_asking(call);
         if error.is_not_found() || error.is_conflict() {
             self.on_gone(&name, &uid);
-        } else if let Remedy::HoldAll(_) = refusal(&error).remedy {
+        } else if let Remedy::HoldAll(_) | Remedy::HoldVerb(_) = refusal(&error).remedy {
             self.touched_pods.insert(name);
         } else {
             let is_news = !std::mem::replace(&mut known.trouble_said, true);
