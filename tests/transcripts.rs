@@ -921,6 +921,24 @@ fn pods_whose_record_may_not_be_read_are_left_alone() {
     session.matches("pods_whose_record_may_not_be_read");
 }
 
+/// The next process, which may read it, tells how they ended.
+#[test]
+fn pods_whose_record_may_not_be_read_are_left_alone_though_all_have_ended() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.passes(2.0);
+    let over = ended(m1, 0, "Completed");
+    session.killed();
+    session.finds_records_forbidden(vec![over.clone()]);
+    session.passes(3600.0);
+    session.restarted(vec![over]);
+    session.acknowledged();
+    session.acknowledged();
+    session.matches("ended_pods_whose_record_may_not_be_read");
+}
+
 #[test]
 fn records_that_are_forbidden_for_good_leave_a_mark_on_what_runs() {
     let mut session = Session::begun();

@@ -143,9 +143,10 @@ impl Orchestrator {
         })
     }
 
-    /// Pods whose record is gone, of simulations none of whose pods runs: whatever it was that they ran is over.
+    /// Pods whose record is gone, of simulations none of whose pods runs: whatever it was that they ran is over. Where records may not be
+    /// read nobody knows that one is gone.
     pub(super) fn clean_up_what_has_ended(&mut self, pods: &[Pod], now: Now) {
-        if self.pods.values().all(|known| self.is_known(&known.simulation)) {
+        if !self.keeps_records || self.pods.values().all(|known| self.is_known(&known.simulation)) {
             return;
         }
         let mut by_simulation: BTreeMap<SimulationId, Vec<(&Pod, &KnownPod)>> = BTreeMap::new();
