@@ -438,6 +438,50 @@ fn a_pod_that_was_deleted_while_nobody_looked_is_not_created_again() {
     session.matches("a_pod_deleted_while_nobody_looked");
 }
 
+/// Somebody deleted it, or drains its node; it has its grace.
+#[test]
+fn a_pod_that_goes_when_a_new_process_begins_is_its_models_until_it_is_gone() {
+    let m1 = pod(1, "sim", "m1", "u1");
+    let goes = |pod: Value| with(pod, "/metadata/deletionTimestamp", json!("1970-01-12T13:46:42Z"));
+    let done = goes(ended(m1.clone(), 0, "Completed"));
+    let begun = |pods: Vec<Value>| {
+        let mut session = Session::begun();
+        session.deploys(1, "sim", &["m1"], HOUR);
+        session.created(&m1);
+        session.passes(2.0);
+        session.restarted(pods);
+        session
+    };
+
+    let mut session = begun(vec![goes(m1.clone())]);
+    session.shows("exit 0", &done);
+    session.deleted(&done);
+    session.acknowledged();
+    session.acknowledged();
+    session.matches("a_pod_that_goes_at_a_start_and_ends");
+
+    let mut session = begun(vec![goes(ended(m1.clone(), 3, "Error"))]);
+    session.log_is("");
+    session.acknowledged();
+    session.matches("a_pod_that_goes_at_a_start_has_ended");
+
+    let mut session = begun(vec![goes(m1.clone())]);
+    session.deleted(&done);
+    session.acknowledged();
+    session.matches("a_pod_that_goes_at_a_start_is_gone");
+
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.passes(2.0);
+    session.restarted(vec![]);
+    // The list was older than the pod.
+    session.got(&goes(m1.clone()));
+    session.shows("exit 0", &done);
+    session.acknowledged();
+    session.matches("a_pod_that_goes_at_a_start_is_not_listed");
+}
+
 #[test]
 fn models_ready_that_was_sent_is_not_sent_again() {
     let mut session = Session::begun();

@@ -458,7 +458,7 @@ impl Orchestrator {
         }
         let goes_at = pod.metadata.deletion_timestamp.map(|at| at.0);
         let is_replaced = self.pods.get(name).is_some_and(|known| known.replaced && known.uid.as_str() == pod.metadata.uid);
-        if self.is_made_for(pod, model) && !is_replaced && goes_at.is_none() {
+        if self.is_made_for(pod, model) && !is_replaced {
             return; // `observe` takes it
         }
         let is_patient = match goes_at {

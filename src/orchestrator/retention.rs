@@ -251,7 +251,7 @@ impl Orchestrator {
         let (name, id, model, uid) = (seen.name.clone(), seen.simulation.clone(), seen.model.clone(), seen.uid.clone());
         let is_its_pod = self.model_with_pod(&seen).is_some_and(|model| match &model.uid {
             Some(ours) => *ours == uid,
-            None => self.is_made_for(pod, model) && !seen.replaced && !seen.gone && pod.metadata.deletion_timestamp.is_none(),
+            None => self.is_made_for(pod, model) && !seen.replaced && !seen.gone,
         });
         self.pods.insert(name.clone(), seen);
         self.touched_pods.insert(name.clone());
@@ -271,12 +271,14 @@ impl Orchestrator {
         running.or(ended).is_some_and(|(deploys, earlier)| earlier.contains(deploy) && !deploys.contains(deploy))
     }
 
-    /// It has our mark and this model's request, and no run of it was announced as ended.
+    /// It has our mark and this model's request, and no run of it was announced as ended. One that goes is of a run before, unless this
+    /// model's was made before this process began.
     pub(super) fn is_made_for(&self, pod: &Pod, model: &Model) -> bool {
         let metadata = &pod.metadata;
         metadata.labels.mark.as_deref() == Some(self.simulator.as_str())
             && metadata.annotations.deploy.as_deref() == Some(model.pod.deploy.as_str())
             && metadata.labels.delete_by_datetime.is_none()
+            && (metadata.deletion_timestamp.is_none() || model.creation == Creation::Lost)
     }
 
     /// From here on this very pod runs the model.
