@@ -41,7 +41,7 @@ pub fn wrongs(report: &Report) -> Vec<String> {
         }
         judge_models(run, &mut wrongs);
         judge_words(run, report, &mut wrongs);
-        judge_verdicts(run, &mut wrongs);
+        judge_verdicts(run, report, &mut wrongs);
         judge_pods(run, &mut wrongs);
     }
     judge_deletions(report, &runs, &mut wrongs);
@@ -211,7 +211,7 @@ fn first_failure(run: &Run<'_>) -> Option<Duration> {
 }
 
 /// Each verdict is what the container did.
-fn judge_verdicts(run: &Run<'_>, wrongs: &mut Vec<String>) {
+fn judge_verdicts(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
     for heard in &run.heard {
         let Word::ModelHasTerminated { model, success, exit_code } = &heard.word else { continue };
         if *success != (*exit_code == 0) {
@@ -219,7 +219,8 @@ fn judge_verdicts(run: &Run<'_>, wrongs: &mut Vec<String>) {
         }
         let pods: Vec<&&PodLife> = run.pods.iter().filter(|pod| Report::of_pod(&pod.name).1 == *model).collect();
         let is_own_end = |pod: &&&PodLife| pod.ended.is_some_and(|(at, code)| code == *exit_code && at <= heard.at);
-        let is_by_hand = |pod: &&&PodLife| !success && pod.deleted_by_hand_at.is_some_and(|at| at <= heard.at);
+        let may_be_missed = |pod: &&&PodLife| !report.sees_all || pod.code_shown.is_none_or(|code| code == *exit_code);
+        let is_by_hand = |pod: &&&PodLife| !success && pod.deleted_by_hand_at.is_some_and(|at| at <= heard.at) && may_be_missed(pod);
         let was_ended_openly = *exit_code == NO_EXIT_CODE && run.in_doubt_at.is_some_and(|at| at <= heard.at);
         if !pods.iter().any(|pod| is_own_end(pod) || is_by_hand(pod)) && !was_ended_openly {
             wrongs.push(format!("{}/{model}: told {exit_code}, which is not how it ended: {pods:?}", run.simulation));

@@ -192,6 +192,20 @@ fn each_fault_strikes_at_each_stage_of_life() {
     play_all("each_fault_strikes_at_each_stage_of_life", plans);
 }
 
+/// It begins again while the pod has its grace.
+#[test]
+fn the_service_is_killed_when_a_pod_is_deleted_by_hand() {
+    let references = references();
+    let plans = references.iter().flat_map(|reference| {
+        STAGES.iter().map(move |stage| {
+            let faults = [Fault::PodIsDeleted, Fault::Kill { down: Duration::from_millis(10) }];
+            let strikes = faults.map(|fault| Strike { when: When::First(stage), fault }).to_vec();
+            (reference, Plan { strikes, ..Plan::default() })
+        })
+    });
+    play_all("the_service_is_killed_when_a_pod_is_deleted_by_hand", plans);
+}
+
 /// Away for longer than a request waits for it: so nothing is asked for meanwhile.
 #[test]
 fn an_api_server_that_is_away_or_overloaded_for_minutes_delays_what_is_told_and_no_more() {

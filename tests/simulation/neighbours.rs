@@ -141,10 +141,16 @@ impl World {
             was_signalled: false,
             delete_by: None,
             deleted_by_hand_at: None,
+            code_shown: None,
             gone_at: None,
         });
         life.had_node |= object["spec"].get("nodeName").is_some();
         life.delete_by = text(&object["metadata"]["labels"]["delete_by_datetime"]).parse().ok().or(life.delete_by);
+        if let Some(code) = object["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"].as_i64()
+            && self.watch.is_some()
+        {
+            life.code_shown = i32::try_from(code).ok();
+        }
         if event["type"] == "DELETED" {
             life.gone_at = Some(self.since);
         }

@@ -45,6 +45,8 @@ pub struct PodLife {
     /// Seconds since 1970, as its label says.
     pub delete_by: Option<f64>,
     pub deleted_by_hand_at: Option<Duration>,
+    /// The code of its container, as its status showed it to the service's watch.
+    pub code_shown: Option<i32>,
     pub gone_at: Option<Duration>,
 }
 
@@ -73,6 +75,8 @@ pub struct Report {
     pub redelivered: Vec<(Duration, String)>,
     /// Nothing goes wrong but that the service is killed: what it sends is answered at once.
     pub only_killed: bool,
+    /// Nothing goes wrong but this, and that pods are deleted by hand: what a watch shows the service sees.
+    pub sees_all: bool,
     /// What the service begins with after it was killed.
     pub lists_are_old: bool,
     /// What the cluster still has at the end that is the service's.

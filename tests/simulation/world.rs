@@ -348,6 +348,8 @@ impl World {
         }
         self.report.lists_are_old = self.plan.list_age > 0;
         self.report.only_killed = self.plan.strikes.iter().all(|strike| matches!(strike.fault, Fault::Kill { .. }));
+        let sees_all = |strike: &Strike| matches!(strike.fault, Fault::Kill { .. } | Fault::PodIsDeleted);
+        self.report.sees_all = self.plan.list_age == 0 && self.plan.strikes.iter().all(sees_all);
         let is_idle = self.process.as_ref().is_some_and(|process| process.core.is_idle());
         self.report.unanswered = usize::from(!is_idle) + self.broker.kept_for("mso-so");
     }
