@@ -810,6 +810,32 @@ fn models_ready_in_flight_to_a_broker_that_lost_our_session_fails_what_has_not_e
 }
 
 #[test]
+fn where_config_maps_are_forbidden_models_ready_in_doubt_is_not_marked_as_sent() {
+    let mut session = Session::new();
+    session.connected();
+    session.finds_records_forbidden(vec![]);
+    session.deploys(1, "sim", &["m1"], HOUR);
+    let m1 = marked(pod(1, "sim", "m1", "u1"), "no");
+    session.created(&m1);
+    session.ready("sim", "m1");
+    session.done("mark so-sim-m1");
+    session.disconnected();
+    let id = session.messages.remove(0);
+    session.handle(
+        "the broker has no session of ours: whether it passed ModelsReady on is not known",
+        Event::Broker(BrokerEvent::Doubtful(id)),
+    );
+    session.connected();
+    // Before the pod is stopped.
+    session.killed();
+    session.finds_records_forbidden(vec![m1.clone()]);
+    session.answered("stop so-sim-m1", "stopped", Ok(Answer::Pod(Box::new(parsed(m1)))));
+    session.acknowledged();
+    session.acknowledged();
+    session.matches("models_ready_in_doubt_without_records");
+}
+
+#[test]
 fn records_that_are_forbidden_for_a_moment_are_written_after_it() {
     let mut session = Session::begun();
     session.deploys(1, "sim", &["m1"], HOUR);

@@ -71,8 +71,7 @@ impl Orchestrator {
     /// Whether `ModelsReady` went out is not known: those that have not ended by themselves fail.
     pub(super) fn fail_running(&mut self, id: &SimulationId, reason: &str, why: &str) {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
-        // As far as it concerns us.
-        simulation.models_ready = Announced::Acknowledged;
+        simulation.models_ready = Announced::GivenUp;
         let running = simulation.models.values_mut().filter(|model| model.verdict.is_none());
         let running = running.map(|model| {
             model.ended_by_us = true;

@@ -88,9 +88,11 @@ impl Orchestrator {
                 continue;
             }
             left.sort_by_key(|(pod, _)| pod.number);
+            let first = left.first().filter(|(pod, _)| pod.number == 0);
+            let mark = first.map(|(pod, mark)| Mark { was_sent: *mark == Some(ModelsReady::Sent.as_str()), models: pod.models });
             let is_whole = left.iter().enumerate().all(|(number, (pod, _))| pod.number == number && pod.models <= left.len());
             let goes_on = is_whole && was_sent;
-            self.adopt_unrecorded(&id, left.into_iter().map(|(pod, _)| pod), goes_on, now);
+            self.adopt_unrecorded(&id, left.into_iter().map(|(pod, _)| pod), mark, goes_on, now);
             if !goes_on {
                 cannot_go_on.push(id);
             }
@@ -99,7 +101,7 @@ impl Orchestrator {
     }
 
     /// Of these pods, in the order of their numbers.
-    fn adopt_unrecorded(&mut self, id: &SimulationId, pods: impl Iterator<Item = NewPod>, goes_on: bool, now: Now) {
+    fn adopt_unrecorded(&mut self, id: &SimulationId, pods: impl Iterator<Item = NewPod>, mark: Option<Mark>, goes_on: bool, now: Now) {
         self.runs += 1;
         let mut simulation = Simulation::new(self.runs, 0.0);
         for pod in pods {
@@ -113,8 +115,7 @@ impl Orchestrator {
                 simulation.set_ready(&model);
             }
         }
-        // What does not go on is to say what it says.
-        simulation.mark = Some(Mark { was_sent: true, models: simulation.models.len() });
+        simulation.mark = mark;
         if goes_on {
             simulation.models_ready = Announced::Acknowledged;
         }

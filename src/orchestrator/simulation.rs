@@ -82,6 +82,8 @@ pub(super) enum Announced {
     /// By us; by an earlier process of ours, perhaps.
     Published,
     Acknowledged,
+    /// Whether it went out is not known, and none goes out any more: what ran then has failed.
+    GivenUp,
 }
 
 impl Announced {
@@ -89,7 +91,7 @@ impl Announced {
     pub(super) fn recorded(self) -> ModelsReady {
         match self {
             Self::No => ModelsReady::No,
-            Self::WhenRecorded(_) | Self::Published => ModelsReady::Sending,
+            Self::WhenRecorded(_) | Self::Published | Self::GivenUp => ModelsReady::Sending,
             Self::Acknowledged => ModelsReady::Sent,
         }
     }
