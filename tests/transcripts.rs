@@ -964,6 +964,25 @@ fn a_simulation_that_was_begun_without_a_record_goes_on_also_when_records_are_al
 }
 
 #[test]
+fn a_simulation_that_was_begun_without_a_record_stays_without_one_whatever_is_added_to_it() {
+    let mut session = Session::begun();
+    session.killed();
+    session.finds(vec![marked(pod(1, "sim", "m1", "u1"), "sent")]);
+    session.deploys(2, "sim", &["m2"], HOUR);
+    let (m1, m2) = (marked(one_of_two("m1", "u1"), "sent"), marked(pod(2, "sim", "m2", "u2"), "no"));
+    session.done("mark so-sim-m1");
+    session.created(&m2);
+    session.passes(2.0);
+    session.restarted(vec![m1.clone(), m2.clone()]);
+    session.shows("exit 0", &ended(m1, 0, "Completed"));
+    session.shows("exit 0", &ended(m2, 0, "Completed"));
+    session.acknowledged();
+    session.acknowledged();
+    session.deploys(3, "sim", &["m1"], HOUR);
+    session.matches("a_marked_simulation_and_more_models");
+}
+
+#[test]
 fn a_simulation_fails_openly_that_was_begun_without_a_record_and_of_which_too_little_is_known() {
     let of_three = |pod| with(pod, "/metadata/annotations/mso.dots~1models", json!("3"));
     let (m1, m2) = (one_of_two("m1", "u1"), one_of_two("m2", "u2"));

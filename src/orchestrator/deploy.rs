@@ -171,7 +171,7 @@ impl Orchestrator {
                 deploy: deploy.clone(),
                 models,
                 keep_logs_hours: simulation.keep_logs_hours,
-                is_recorded: self.keeps_records,
+                is_recorded: self.records.contains_key(&id),
                 image: configuration.image,
                 variables: configuration.variables,
             };

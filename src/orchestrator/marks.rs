@@ -27,7 +27,7 @@ pub(super) struct Mark {
 
 impl Orchestrator {
     pub(super) fn settle_mark(&mut self, id: &SimulationId) {
-        if self.keeps_records {
+        if self.records.contains_key(id) {
             return;
         }
         let Some(simulation) = self.simulations.get_mut(id) else { return };

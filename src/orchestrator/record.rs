@@ -29,7 +29,9 @@ impl Orchestrator {
     /// The request's pieces go out; when they are whole, the progress that names it.
     pub(super) fn record_request(&mut self, request: &DeployRequest) {
         let id = &request.simulation;
-        if !self.keeps_records {
+        // A run that goes on without a record has none that would name its earlier requests: it goes on by what stands on its pods.
+        let goes_on = self.simulations.get(id).is_some_and(|simulation| !simulation.deploys.is_empty());
+        if !self.keeps_records || (goes_on && !self.records.contains_key(id)) {
             return;
         }
         let name = RecordName::of_progress(&self.simulator, id);
