@@ -1059,6 +1059,26 @@ fn a_mark_that_models_ready_went_out_counts_although_an_older_record_says_that_i
 }
 
 #[test]
+fn a_mark_on_a_pod_of_the_run_before_says_nothing_of_the_run_that_is_recorded() {
+    let over = marked(ended(pod(1, "sim", "m1", "u1"), 0, "Completed"), "sent");
+    for (case, deploy) in [("another", 2), ("the_same", 1)] {
+        let mut session = Session::begun();
+        session.killed();
+        session.finds(vec![over.clone()]);
+        session.acknowledged();
+        session.acknowledged();
+        session.deploys(deploy, "sim", &["m1"], HOUR);
+        session.restarted(vec![over.clone()]);
+        session.done("delete so-sim-m1");
+        session.deleted(&over);
+        session.created(&pod(deploy, "sim", "m1", "u2"));
+        session.ready("sim", "m1");
+        session.passes(6.0);
+        session.matches(&format!("a_mark_of_the_run_before_{case}_request"));
+    }
+}
+
+#[test]
 fn pods_of_a_record_that_was_not_read_are_left_alone_though_all_have_ended() {
     let simulator = SimulatorName::new("so").unwrap();
     let name = RecordName::of_progress(&simulator, &SimulationId::new("sim").unwrap());

@@ -73,7 +73,7 @@ impl Orchestrator {
         let marked: BTreeSet<&Option<String>> =
             pods.iter().filter(is_left).filter(|pod| is_marked(pod)).map(|pod| &pod.metadata.labels.simulation_id).collect();
         for pod in pods.iter().filter(is_left).filter(|pod| marked.contains(&pod.metadata.labels.simulation_id)) {
-            if let Some(left) = self.as_it_was_made(pod) {
+            if let Some(left) = self.as_it_was_made(pod).filter(|left| !self.is_of_run_before(left, &pod.metadata.uid)) {
                 by_simulation.entry(left.simulation.clone()).or_default().push((left, pod.metadata.annotations.models_ready.as_deref()));
             }
         }
@@ -98,6 +98,13 @@ impl Orchestrator {
             }
         }
         cannot_go_on
+    }
+
+    /// A recorded run has begun since.
+    fn is_of_run_before(&self, left: &NewPod, uid: &str) -> bool {
+        let is_replaced = |recorded: &Simulation| recorded.replaced.iter().any(|replaced| replaced.as_str() == uid);
+        let recorded = self.simulations.get(&left.simulation);
+        recorded.is_some_and(|recorded| !recorded.deploys.contains(&left.deploy) || is_replaced(recorded))
     }
 
     /// Of these pods, in the order of their numbers.
