@@ -472,6 +472,7 @@ impl Orchestrator {
                 self.touched_records.insert(simulation);
             }
             Deadline::ReadiesAreOverdue(simulation) => self.name_the_unheard(&simulation),
+            Deadline::LeftIsSaidAgain => self.say_what_is_left(now),
             Deadline::RequestIsLost(simulation) => self.tell_lost_request(&simulation, now),
         }
     }

@@ -1005,7 +1005,11 @@ fn a_simulation_fails_openly_that_was_begun_without_a_record_and_of_which_too_li
 fn pods_whose_record_may_not_be_read_are_left_alone() {
     let mut session = Session::new();
     session.connected();
-    session.finds_records_forbidden(vec![one_of_two("m1", "u1"), ended(one_of_two("m2", "u2"), 0, "Completed")]);
+    let (m1, m2) = (one_of_two("m1", "u1"), ended(one_of_two("m2", "u2"), 0, "Completed"));
+    session.finds_records_forbidden(vec![m1.clone(), m2.clone()]);
+    session.passes(301.0);
+    session.deleted(&m1);
+    session.deleted(&m2);
     session.passes(3600.0);
     session.matches("pods_whose_record_may_not_be_read");
 }
@@ -1021,7 +1025,7 @@ fn pods_whose_record_may_not_be_read_are_left_alone_though_all_have_ended() {
     let over = ended(m1, 0, "Completed");
     session.killed();
     session.finds_records_forbidden(vec![over.clone()]);
-    session.passes(3600.0);
+    session.passes(200.0);
     session.restarted(vec![over]);
     session.acknowledged();
     session.acknowledged();

@@ -11,7 +11,7 @@ use super::event::{Answer, Body, PodCall, Question};
 use super::pod_state::{self, NO_EXIT_CODE, Observation};
 use super::refusal::{Remedy, refusal};
 use super::simulation::{Creation, Doubt, Model, Run, Simulation};
-use super::{DOUBT, Orchestrator, Tell};
+use super::{DOUBT, Orchestrator, SAID_AGAIN, Tell};
 use crate::clock::{Now, UnixTime};
 use crate::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorName, Uid};
 use crate::kube::error::Error;
@@ -201,22 +201,30 @@ impl Orchestrator {
             self.begin_with_what_is_listed(&cannot_go_on);
             self.await_readies(now);
             self.clean_up_what_has_ended(pods, now);
-            self.say_what_is_left();
+            self.say_what_is_left(now);
             self.handle_held_requests = true;
         }
     }
 
-    /// Pods of an earlier process of ours, of which nobody told this one.
-    fn say_what_is_left(&mut self) {
+    /// Pods of an earlier process of ours, of which nobody told this one. Where records may not be read somebody waits for them, perhaps.
+    pub(super) fn say_what_is_left(&mut self, now: Now) {
         let unknown = |known: &&KnownPod| !self.is_known(&known.simulation) && known.delete_by.is_none();
         let left: BTreeSet<SimulationId> = self.pods.values().filter(unknown).map(|known| known.simulation.clone()).collect();
+        if !self.keeps_records && !left.is_empty() {
+            self.deadlines.set(now.instant + SAID_AGAIN, Deadline::LeftIsSaidAgain);
+        }
         for id in left {
             let count = self.pods.values().filter(|known| known.simulation == id && known.delete_by.is_none()).count();
-            let until = if self.keeps_records { "" } else { " until it is restarted with the right to read ConfigMaps" };
-            let text = format!(
-                "Simulation {id} has pods of an earlier run of this service, which did not see their end ({count}): they are left alone{until}."
-            );
-            self.say(Level::Warn, text);
+            let pods = format!("Simulation {id} has pods of an earlier run of this service, which did not see their end ({count})");
+            if self.keeps_records {
+                self.say(Level::Warn, format!("{pods}: they are left alone."));
+            } else {
+                let text = format!(
+                    "{pods}, and its record may not be read: nobody is told how they end, and that they are ready is not heard. Allow get, \
+                     list, create, patch and delete on configmaps, and restart this service: then it goes on. Or delete these pods."
+                );
+                self.say(Level::Error, text);
+            }
         }
     }
 
