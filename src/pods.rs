@@ -21,8 +21,9 @@ const WATCH_SECONDS: RangeInclusive<u32> = 240..=290;
 /// A watch that ends sooner and without an event is cut by something between us and the API server. At once again would be a busy loop.
 const WATCH_TIME_MIN: Duration = Duration::from_secs(1);
 
-/// An API server that has just begun knows no Roles for a moment, and refuses what it will allow.
-const ROLES_KNOWN_AFTER: Duration = Duration::from_secs(10);
+/// An API server that has just begun knows no Roles for a moment, and a Role may be deleted and applied anew. What runs is not known without
+/// the records: it is worth as long a wait as a right that is taken away later.
+const ROLES_KNOWN_AFTER: Duration = Duration::from_secs(2 * 60);
 const FORBIDDEN_PAUSE: Duration = Duration::from_secs(2);
 
 // client-go's: https://github.com/kubernetes/client-go/blob/master/tools/cache/reflector.go
@@ -78,7 +79,7 @@ fn follow(client: &Client, send: Send<'_>, beat: &Beat) -> Result<Infallible, Cl
     }
 }
 
-/// Once, before the first list: what an earlier process of ours left. It tries for as long as it takes.
+/// Once, before the first list: what an earlier process of ours left. It tries for as long as it takes, but for a right that does not come.
 fn read_records(client: &Client, send: Send<'_>, beat: &Beat) -> Result<(), Closed> {
     let mut failures = 0;
     let mut forbidden_at = None;
@@ -90,6 +91,10 @@ fn read_records(client: &Client, send: Send<'_>, beat: &Beat) -> Result<(), Clos
         log::debug!("records: {error}");
         let wait = if error.code() == Some(403) {
             let now = clock::now().instant;
+            if forbidden_at.is_none() {
+                let minutes = ROLES_KNOWN_AFTER.as_secs() / 60;
+                log::warn!("ConfigMaps may not be read: {error}. Requests wait for that right, {minutes} minutes at most.");
+            }
             if now.saturating_duration_since(*forbidden_at.get_or_insert(now)) >= ROLES_KNOWN_AFTER {
                 return send(PodsEvent::RecordsForbidden(error));
             }

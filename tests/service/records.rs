@@ -5,7 +5,29 @@ use serde_json::Value;
 use crate::support::stage::{FAILED_WITHOUT_CODE, Simulation, Stage};
 use crate::support::{Ground, eventually};
 
-/// For ten seconds it might be that the API server does not know the Role yet.
+/// As where a Role is deleted and applied anew.
+#[test]
+fn a_right_to_config_maps_that_comes_after_the_start_is_waited_for_and_nothing_is_lost() {
+    let stage = Stage::new();
+    let mso = stage.start_mso();
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    simulation.hear("ModelsReady");
+    mso.wait_until_recorded("modelsReady", "sent");
+    drop(mso);
+    stage.namespace.forbid_config_maps();
+    let mso = stage.start_mso();
+    let said = mso.line("ConfigMaps may not be read: 403");
+    assert!(said.contains("WARN") && said.contains("configmaps"), "{said}");
+    // Each two seconds.
+    mso.count("records: 403", 8);
+    stage.namespace.allow_config_maps();
+    mso.line(&format!("Simulation {} goes on", simulation.id));
+    run_to_the_end(&stage, &simulation);
+    assert_eq!(mso.lines_with("ConfigMaps may not be").len(), 1, "said once");
+}
+
+/// For two minutes it waits for a Role that may come yet.
 #[test]
 fn where_config_maps_are_forbidden_it_says_what_is_lost_and_simulations_run() {
     let stage = Stage::new();

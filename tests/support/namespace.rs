@@ -184,6 +184,21 @@ impl Namespace {
         }
     }
 
+    /// What was forbidden is allowed again.
+    pub(crate) fn allow_config_maps(&self) {
+        match &self.cluster {
+            Cluster::Devkit(server) => server.behave(),
+            Cluster::Real(namespace) => {
+                let role = namespace.kubectl(&["get", "role", "mso", "-o", "json"]);
+                let mut role: Value = serde_json::from_str(&role).expect("kubectl writes JSON");
+                let verbs = ["get", "list", "create", "patch", "delete"];
+                let rule = json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": verbs});
+                role["rules"].as_array_mut().expect("a Role has rules").push(rule);
+                apply(&[role]);
+            }
+        }
+    }
+
     /// Each create of one is refused by a quota from when this returns on.
     pub(crate) fn fill_with_config_maps(&self) {
         match &self.cluster {
