@@ -12,11 +12,12 @@ use super::event::Body;
 use super::held::{Arrival, Held};
 use super::kept::{Kept, doom_pieces};
 use super::pod_state::Verdict;
+use super::retention::KnownPod;
 use super::simulation::{Announced, Creation, Simulation};
 use super::{Orchestrator, SUBSCRIBERS_RETURN};
 use crate::clock::Now;
 use crate::ids::{DeployId, ModelId, RecordName, SimulationId, TopicSegment};
-use crate::kube::pod::NewPod;
+use crate::kube::pod::{NewPod, Pod};
 use crate::kube::record::{Content, Over, Progress, Record, read_request};
 use crate::secret::Secret;
 
@@ -196,6 +197,36 @@ impl Orchestrator {
         self.touched.extend(self.simulations.keys().cloned());
     }
 
+    /// Pods whose record is gone, of simulations none of whose pods runs: whatever it was that they ran is over. Where records may not be
+    /// read nobody knows that one is gone.
+    pub(super) fn clean_up_what_has_ended(&mut self, pods: &[Pod], now: Now) {
+        if !self.keeps_records || self.pods.values().all(|known| self.is_known(&known.simulation)) {
+            return;
+        }
+        let mut by_simulation: BTreeMap<SimulationId, Vec<(&Pod, &KnownPod)>> = BTreeMap::new();
+        for pod in pods {
+            let known = KnownPod::read(pod, &self.simulator).and_then(|known| self.pods.get(&known.name));
+            if let Some(known) = known.filter(|known| !self.is_known(&known.simulation)) {
+                by_simulation.entry(known.simulation.clone()).or_default().push((pod, known));
+            }
+        }
+        let mut over = Vec::new();
+        for (id, left) in by_simulation {
+            let is_over = left.iter().all(|(_, known)| known.ended && known.deploy.is_some());
+            let is_cleaned_up = left.iter().all(|(_, known)| known.delete_by.is_some());
+            let hours = left.iter().filter_map(|(pod, _)| keep_logs_hours(pod)).reduce(f64::max);
+            if let Some(hours) = hours.filter(|_| is_over && !is_cleaned_up && self.unread_problem(&id).is_none()) {
+                over.push((id, hours, left.iter().filter_map(|(_, known)| known.deploy.clone()).collect()));
+            }
+        }
+        for (id, hours, deploys) in over {
+            self.say(Level::Info, format!("Simulation {id} has no record, and its pods have all ended: they go in {hours} hours."));
+            let delete_by = self.server_time(now).plus_seconds(hours * 3600.0);
+            self.remember_end_of_earlier_process(&id, Progress { deploys, ..Progress::default() }, delete_by, now);
+            self.touch_pods_of(&id);
+        }
+    }
+
     /// Nothing is known of its models. Its record goes like that of a run which is over.
     fn forget_run(&mut self, id: &SimulationId, now: Now) {
         self.remember_end_of_earlier_process(id, Progress::default(), self.server_time(now), now);
@@ -221,4 +252,9 @@ impl Orchestrator {
         self.publish(TopicSegment::from(id), Body::AllModelsHaveTerminated);
         self.delete_record(id, now);
     }
+}
+
+/// As `keep_logs_hours` on it says.
+pub(super) fn keep_logs_hours(pod: &Pod) -> Option<f64> {
+    pod.metadata.labels.keep_logs_hours.as_deref()?.parse().ok().filter(|hours: &f64| hours.is_finite() && *hours >= 0.0)
 }

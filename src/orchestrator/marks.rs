@@ -7,6 +7,7 @@ use std::sync::Arc;
 use log::Level;
 
 use super::Orchestrator;
+use super::adopt::keep_logs_hours;
 use super::event::{Answer, PodCall};
 use super::retention::KnownPod;
 use super::simulation::{Announced, Creation, Model, Simulation};
@@ -14,7 +15,7 @@ use crate::clock::Now;
 use crate::ids::{SimulationId, SimulatorId};
 use crate::kube::error::Error;
 use crate::kube::pod::{NewPod, Pod};
-use crate::kube::record::{ModelsReady, Progress};
+use crate::kube::record::ModelsReady;
 
 /// What a simulation's first pod says.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -150,39 +151,4 @@ impl Orchestrator {
             variables: Vec::new(),
         })
     }
-
-    /// Pods whose record is gone, of simulations none of whose pods runs: whatever it was that they ran is over. Where records may not be
-    /// read nobody knows that one is gone.
-    pub(super) fn clean_up_what_has_ended(&mut self, pods: &[Pod], now: Now) {
-        if !self.keeps_records || self.pods.values().all(|known| self.is_known(&known.simulation)) {
-            return;
-        }
-        let mut by_simulation: BTreeMap<SimulationId, Vec<(&Pod, &KnownPod)>> = BTreeMap::new();
-        for pod in pods {
-            let known = KnownPod::read(pod, &self.simulator).and_then(|known| self.pods.get(&known.name));
-            if let Some(known) = known.filter(|known| !self.is_known(&known.simulation)) {
-                by_simulation.entry(known.simulation.clone()).or_default().push((pod, known));
-            }
-        }
-        let mut over = Vec::new();
-        for (id, left) in by_simulation {
-            let is_over = left.iter().all(|(_, known)| known.ended && known.deploy.is_some());
-            let is_cleaned_up = left.iter().all(|(_, known)| known.delete_by.is_some());
-            let hours = left.iter().filter_map(|(pod, _)| keep_logs_hours(pod)).reduce(f64::max);
-            if let Some(hours) = hours.filter(|_| is_over && !is_cleaned_up && self.unread_problem(&id).is_none()) {
-                over.push((id, hours, left.iter().filter_map(|(_, known)| known.deploy.clone()).collect()));
-            }
-        }
-        for (id, hours, deploys) in over {
-            self.say(Level::Info, format!("Simulation {id} has no record, and its pods have all ended: they go in {hours} hours."));
-            let delete_by = self.server_time(now).plus_seconds(hours * 3600.0);
-            self.remember_end_of_earlier_process(&id, Progress { deploys, ..Progress::default() }, delete_by, now);
-            self.touch_pods_of(&id);
-        }
-    }
-}
-
-/// As `keep_logs_hours` on it says.
-fn keep_logs_hours(pod: &Pod) -> Option<f64> {
-    pod.metadata.labels.keep_logs_hours.as_deref()?.parse().ok().filter(|hours: &f64| hours.is_finite() && *hours >= 0.0)
 }
