@@ -47,7 +47,7 @@ use announce::Told;
 use calls::{Calls, Hold, backoff};
 use deadline::{Deadline, Deadlines};
 use event::{BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent, Question, Verb};
-use held::{Arrival, Held, ToldBlindly};
+use held::{Arrival, Held, Refused, ToldBlindly};
 use kept::{Kept, Revision};
 use pod_state::Verdict;
 use refusal::{Reason, Remedy, refusal};
@@ -81,6 +81,8 @@ pub struct Orchestrator {
     /// Requests that came before it was known what runs, or while the record that is in their way goes.
     held_requests: Vec<Held>,
     handle_held_requests: bool,
+    /// By the message that tells the end of their simulations.
+    refused: BTreeMap<MessageId, Vec<Refused>>,
     told_blindly: BTreeMap<SimulationId, ToldBlindly>,
     /// ConfigMaps can be had, as far as we know.
     keeps_records: bool,
@@ -162,6 +164,7 @@ impl Orchestrator {
             readies: BTreeSet::new(),
             held_requests: Vec::new(),
             handle_held_requests: false,
+            refused: BTreeMap::new(),
             told_blindly: BTreeMap::new(),
             keeps_records: true,
             found: Found::default(),
@@ -218,7 +221,10 @@ impl Orchestrator {
 
     /// Nothing is in flight: no call, no message that the broker has not acknowledged, and no fact that is not recorded.
     pub fn is_idle(&self) -> bool {
-        self.calls.in_flight() == 0 && self.unacknowledged.is_empty() && self.records.values().all(Kept::is_at_rest)
+        self.calls.in_flight() == 0
+            && self.unacknowledged.is_empty()
+            && self.refused.is_empty()
+            && self.records.values().all(Kept::is_at_rest)
     }
 
     pub fn readiness(&self) -> Readiness {
@@ -242,8 +248,7 @@ impl Orchestrator {
             }
             BrokerEvent::Disconnected => {
                 self.broker.connected_at = None;
-                // Acknowledged on another connection they acknowledge nothing: the broker delivers again.
-                self.deliveries.clear();
+                self.forget_deliveries();
                 self.touched.extend(self.simulations.keys().cloned());
             }
             BrokerEvent::Published(id) => self.on_published(id, now),

@@ -33,6 +33,14 @@ fn large_model(id: &str) -> ModelConfiguration {
     model
 }
 
+fn bad_request(simulation: &str, models: &[&str]) -> (String, Event) {
+    let models = models.iter().map(|model| TopicSegment::new(model).unwrap()).collect();
+    let bad = BadRequest { problem: "keepLogsHours is NaN: it takes 0 to 87600".to_owned(), models };
+    let simulation = TopicSegment::new(simulation).unwrap();
+    let words = format!("a bad DeployModels for {simulation}");
+    (words, Event::Broker(BrokerEvent::DeployModels { simulation, request: Err(bad), delivery: None }))
+}
+
 /// Plays what surrounds the core, one step at a time, and writes down what is said.
 struct Session {
     core: Orchestrator,
@@ -173,11 +181,13 @@ impl Session {
     }
 
     fn deploys_badly(&mut self, simulation: &str, models: &[&str]) {
-        let models = models.iter().map(|model| TopicSegment::new(model).unwrap()).collect();
-        let bad = BadRequest { problem: "keepLogsHours is NaN: it takes 0 to 87600".to_owned(), models };
-        let simulation = TopicSegment::new(simulation).unwrap();
-        let words = format!("a bad DeployModels for {simulation}");
-        self.handle(&words, Event::Broker(BrokerEvent::DeployModels { simulation, request: Err(bad), delivery: None }));
+        let (words, event) = bad_request(simulation, models);
+        self.handle(&words, event);
+    }
+
+    fn deploys_badly_at_qos_1(&mut self, simulation: &str, models: &[&str], packet_id: u16) {
+        let (words, event) = bad_request(simulation, models);
+        self.handle(&format!("{words}, at QoS 1"), at_qos_1(event, packet_id));
     }
 
     fn ready(&mut self, simulation: &str, model: &str) {
@@ -186,7 +196,12 @@ impl Session {
 
     /// The broker acknowledges all that was published.
     fn acknowledged(&mut self) {
-        for id in std::mem::take(&mut self.messages) {
+        self.broker_takes(self.messages.len());
+    }
+
+    /// So many of them.
+    fn broker_takes(&mut self, messages: usize) {
+        for id in self.messages.drain(..messages).collect::<Vec<_>>() {
             self.handle("PUBACK", Event::Broker(BrokerEvent::Published(id)));
         }
     }
@@ -358,6 +373,42 @@ fn what_came_at_qos_1_is_acknowledged() {
     session.handle("ReadyForProcessing of another/m1, at QoS 1", at_qos_1(ready_event("another", "m1"), 4));
     session.handle("ReadyForProcessing of sim/m1, at QoS 0", ready_event("sim", "m1"));
     session.matches("what_came_at_qos_1");
+}
+
+/// Whatever becomes of us meanwhile, the broker has either the request or all that is told of it.
+#[test]
+fn what_is_refused_at_qos_1_is_acknowledged_when_the_broker_has_its_end() {
+    let mut session = Session::begun();
+    session.deploys_badly_at_qos_1("sim", &["m1"], 1);
+    session.broker_takes(1);
+    session.disconnected();
+    session.connected();
+    session.deploys_badly_at_qos_1("sim", &["m1"], 2);
+    session.broker_takes(1);
+    session.handle("DeployModels 1 for sim: [], at QoS 1", at_qos_1(deploy_event(request(1, "sim", &[], HOUR)), 3));
+    session.broker_takes(1);
+    session.records.refuses_pieces = true;
+    session.handle("DeployModels 2 for sim: [m1], at QoS 1", at_qos_1(deploy_event(request(2, "sim", &["m1"], HOUR)), 4));
+    session.broker_takes(1);
+    session.broker_takes(1);
+    session.matches("what_is_refused_at_qos_1");
+}
+
+#[test]
+fn a_request_that_waited_at_qos_1_and_is_given_up_is_acknowledged_when_the_broker_has_its_end() {
+    let mut session = Session::new();
+    session.connected();
+    session.handle("DeployModels 1 for sim: [m1], at QoS 1", at_qos_1(deploy_event(request(1, "sim", &["m1"], HOUR)), 1));
+    session.handle("DeployModels 2 for sim: [m2], at QoS 1", at_qos_1(deploy_event(request(2, "sim", &["m2"], HOUR)), 2));
+    session.is_away();
+    session.disconnected();
+    session.connected();
+    session.handle("DeployModels 1 for sim: [m1], at QoS 1", at_qos_1(deploy_event(request(1, "sim", &["m1"], HOUR)), 3));
+    session.handle("DeployModels 2 for sim: [m2], at QoS 1", at_qos_1(deploy_event(request(2, "sim", &["m2"], HOUR)), 4));
+    session.broker_takes(2);
+    session.broker_takes(1);
+    session.finds(vec![]);
+    session.matches("what_was_given_up_at_qos_1");
 }
 
 #[test]

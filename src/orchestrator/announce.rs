@@ -4,7 +4,6 @@ use log::Level;
 
 use super::deadline::Deadline;
 use super::event::{Body, Command, Delivery, Message, MessageId};
-use super::kept::Kept;
 use super::pod_state::Verdict;
 use super::simulation::{Announced, Simulation};
 use super::{Orchestrator, Tell};
@@ -21,6 +20,7 @@ pub(super) enum Told {
 
 impl Orchestrator {
     pub(super) fn on_published(&mut self, id: MessageId, now: Now) {
+        self.acknowledge_what_was_told(id);
         if self.on_blind_published(id) {
             return;
         }
@@ -170,11 +170,21 @@ impl Orchestrator {
         for (id, revision, delivery) in std::mem::take(&mut self.deliveries) {
             match revision {
                 None if self.api.lists > 0 => self.acknowledge_later(&id, delivery),
-                Some(revision) if self.is_recorded(&id, revision) && self.records.get(&id).is_none_or(Kept::has_all_pieces) => {
+                Some(revision) if self.is_recorded(&id, revision) && self.is_whole_or_told(&id) => {
                     self.commands.push_back(Command::Acknowledge(delivery));
                 }
                 revision => self.deliveries.push((id, revision, delivery)),
             }
         }
+    }
+
+    /// Its requests are in the cluster; of those that never will be, the broker has all that is told.
+    fn is_whole_or_told(&self, id: &SimulationId) -> bool {
+        let Some(kept) = self.records.get(id) else { return true };
+        let is_told = match self.simulations.get(id) {
+            Some(simulation) => simulation.is_all_told(),
+            None => self.ended.get(id).is_none_or(|ended| ended.told),
+        };
+        kept.has_all_pieces() && (kept.given_up.is_empty() || is_told)
     }
 }

@@ -9,7 +9,7 @@ use log::Level;
 
 use super::announce::Told;
 use super::deadline::Deadline;
-use super::event::{Answer, BadRequest, Body, DeployRequest, PodCall, Question, Verb};
+use super::event::{Answer, BadRequest, Body, DeployRequest, MessageId, PodCall, Question, Verb};
 use super::held::Arrival;
 use super::pod_state::{NO_EXIT_CODE, Verdict};
 use super::refusal::{Refusal, Remedy, refusal};
@@ -26,7 +26,7 @@ pub(super) const MAX_MODELS: usize = 100_000;
 /// Of what requests hold, of all simulations that run. 10 000 models as planned for are 6 MB. The memory limit in k8s/ goes with it.
 pub(super) const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// A persistent session delivers again what was not acknowledged, right after it is resumed.
-const REDELIVERY: Duration = Duration::from_secs(10);
+pub(super) const REDELIVERY: Duration = Duration::from_secs(10);
 /// An old pod has its grace, 30 s by default, and then the kubelet some time to say that it is gone.
 const NAME_IS_FREE_AFTER: Duration = Duration::from_secs(90);
 const TERMINATING_POLL: Duration = Duration::from_secs(5);
@@ -40,14 +40,13 @@ const QUESTION_ATTEMPTS: u32 = 7;
 const MODELS_NAMED: usize = 50;
 
 impl Orchestrator {
-    /// A good request: for a new run, or for more models of one that runs.
-    pub(super) fn deploy(&mut self, request: DeployRequest, came: Arrival, now: Now) {
+    /// A good request: for a new run, or for more models of one that runs. Where it begins nothing, what tells the end of its simulation.
+    pub(super) fn deploy(&mut self, request: DeployRequest, came: Arrival, now: Now) -> Option<MessageId> {
         let id = request.simulation.clone();
         if self.is_redelivery(&request, came) {
-            return self.say(
-                Level::Warn,
-                format!("DeployModels for simulation {id}, which has ended, came again after a reconnect: not run again."),
-            );
+            let text = format!("DeployModels for simulation {id}, which has ended, came again after a reconnect: not run again.");
+            self.say(Level::Warn, text);
+            return None;
         }
         if let Some(problem) = self.size_problem(&request).or_else(|| self.unread_problem(&id)) {
             let models = request.models.iter().map(|configuration| TopicSegment::from(&configuration.model)).collect();
@@ -57,8 +56,7 @@ impl Orchestrator {
         if is_new && request.models.is_empty() {
             self.say(Level::Warn, format!("DeployModels for simulation {id} names no models."));
             self.say(Level::Info, format!("All models for simulation {id} have terminated. Send out AllModelsHaveTerminated."));
-            self.publish(TopicSegment::from(&id), Body::AllModelsHaveTerminated);
-            return;
+            return Some(self.publish(TopicSegment::from(&id), Body::AllModelsHaveTerminated));
         }
         if is_new {
             // Of its last run, at the latest now, nothing is waited for any more.
@@ -74,6 +72,7 @@ impl Orchestrator {
         self.add_models(request, now);
         self.fail_behind_unrecorded(&id);
         self.touched.insert(id);
+        None
     }
 
     /// Pods are made of what a restart would find.
@@ -126,12 +125,13 @@ impl Orchestrator {
         ))
     }
 
-    /// Nobody may wait for models that will never be.
-    pub(super) fn refuse(&mut self, simulation: &TopicSegment, bad: &BadRequest, now: Now) {
+    /// Nobody may wait for models that will never be. The last message that says so, where any does.
+    pub(super) fn refuse(&mut self, simulation: &TopicSegment, bad: &BadRequest, now: Now) -> Option<MessageId> {
         let shown = Shown::of(simulation.as_str());
         if SimulationId::new(simulation.as_str()).is_ok_and(|id| self.simulations.contains_key(&id)) {
             let text = format!("DeployModels for simulation {shown} is refused, and the simulation goes on without it: {}", bad.problem);
-            return self.say(Level::Error, text);
+            self.say(Level::Error, text);
+            return None;
         }
         self.say(Level::Error, format!("DeployModels for simulation {shown} is refused, and all its models fail: {}", bad.problem));
         let mut told = BTreeMap::new();
@@ -140,19 +140,17 @@ impl Orchestrator {
             let message = self.publish(simulation.clone(), body);
             told.extend(ModelId::new(model.as_str()).ok().map(|model| (message, Told::End(model))));
         }
-        told.insert(self.publish(simulation.clone(), Body::AllModelsHaveTerminated), Told::EndOfAll);
+        let end = self.publish(simulation.clone(), Body::AllModelsHaveTerminated);
+        told.insert(end, Told::EndOfAll);
         if self.api.lists == 0 {
             self.remember_told_blindly(simulation, &bad.problem, told, now);
         }
+        Some(end)
     }
 
     fn is_redelivery(&self, request: &DeployRequest, came: Arrival) -> bool {
         let Some(ended) = self.ended.get(&request.simulation).filter(|ended| ended.deploys.contains(&request.id)) else { return false };
-        match came.connected_at {
-            // A resumed session delivers again before it answers our subscription (seen with mosquitto).
-            None => true,
-            Some(at) => ended.at.is_none_or(|ended_at| ended_at < at) && came.at.saturating_duration_since(at) < REDELIVERY,
-        }
+        came.is_right_after_a_reconnect() && came.connected_at.is_none_or(|at| ended.at.is_none_or(|ended_at| ended_at < at))
     }
 
     pub(super) fn add_models(&mut self, request: DeployRequest, now: Now) {

@@ -6,14 +6,14 @@ use std::time::Instant;
 use log::Level;
 
 use super::announce::Told;
-use super::deploy::{MAX_BYTES, MAX_MODELS};
+use super::deploy::{MAX_BYTES, MAX_MODELS, REDELIVERY};
 use super::event::{BadRequest, Command, Delivery, DeployRequest, MessageId};
 use super::kept::Kept;
 use super::pod_state::Verdict;
 use super::refusal::Refusal;
 use super::{Orchestrator, Tell};
 use crate::clock::Now;
-use crate::ids::{ModelId, SimulationId, TopicSegment};
+use crate::ids::{DeployId, ModelId, SimulationId, TopicSegment};
 
 /// That wait together: for each one a simulation is told that it failed, if it comes to that.
 const MAX_HELD_REQUESTS: usize = 1000;
@@ -33,6 +33,14 @@ pub(super) struct Arrival {
     pub delivery: Option<Delivery>,
 }
 
+/// A request that came at QoS 1 and is refused: the broker keeps it until it has what is told of it.
+pub(super) struct Refused {
+    simulation: TopicSegment,
+    request: Result<DeployId, BadRequest>,
+    /// None where that connection is gone: it is delivered again.
+    delivery: Option<Delivery>,
+}
+
 /// A simulation that was told as failed before it was known what runs: it may be one that does.
 pub(super) struct ToldBlindly {
     at: Instant,
@@ -45,20 +53,59 @@ pub(super) struct ToldBlindly {
 
 impl Orchestrator {
     pub(super) fn on_request(&mut self, simulation: TopicSegment, request: Result<DeployRequest, BadRequest>, came: Arrival, now: Now) {
+        if self.is_being_refused(&simulation, &request, came) {
+            return;
+        }
         match (self.why_it_waits(&request), request) {
             (Some(why), request) => self.hold_request(Held { simulation, request, came }, why, now),
             (None, Ok(request)) => {
                 let id = request.simulation.clone();
-                self.deploy(request, came, now);
-                if let Some(delivery) = came.delivery {
-                    self.acknowledge_later(&id, delivery);
+                let refused = Refused::of(&simulation, &Ok(&request.id), came);
+                match (self.deploy(request, came, now), came.delivery) {
+                    (Some(end), _) => self.acknowledge_when_told(Some(end), refused),
+                    (None, Some(delivery)) => self.acknowledge_later(&id, delivery),
+                    (None, None) => {}
                 }
             }
             (None, Err(bad)) => {
-                self.refuse(&simulation, &bad, now);
-                self.commands.extend(came.delivery.map(Command::Acknowledge));
+                let end = self.refuse(&simulation, &bad, now);
+                self.acknowledge_when_told(end, Refused::of(&simulation, &Err(&bad), came));
             }
         }
+    }
+
+    /// It is delivered again, and its answers are on their way since it came first.
+    fn is_being_refused(&mut self, simulation: &TopicSegment, request: &Result<DeployRequest, BadRequest>, came: Arrival) -> bool {
+        if came.delivery.is_none() || !came.is_right_after_a_reconnect() {
+            return false;
+        }
+        let is_same = |refused: &&mut Refused| {
+            refused.delivery.is_none()
+                && refused.simulation == *simulation
+                && refused.request.as_ref() == request.as_ref().map(|request| &request.id)
+        };
+        let Some(same) = self.refused.values_mut().flatten().find(is_same) else { return false };
+        same.delivery = came.delivery;
+        true
+    }
+
+    /// With the end of its simulation the broker has all that is told of it; none is told where the simulation goes on without it.
+    fn acknowledge_when_told(&mut self, end: Option<MessageId>, refused: impl IntoIterator<Item = Refused>) {
+        match end {
+            Some(end) => self.refused.entry(end).or_default().extend(refused),
+            None => self.commands.extend(refused.into_iter().filter_map(|refused| refused.delivery).map(Command::Acknowledge)),
+        }
+    }
+
+    pub(super) fn acknowledge_what_was_told(&mut self, message: MessageId) {
+        let refused = self.refused.remove(&message).unwrap_or_default();
+        self.commands.extend(refused.into_iter().filter_map(|refused| refused.delivery).map(Command::Acknowledge));
+    }
+
+    /// Acknowledged on another connection they acknowledge nothing: the broker delivers again.
+    pub(super) fn forget_deliveries(&mut self) {
+        self.deliveries.clear();
+        self.refused.values_mut().flatten().for_each(|refused| refused.delivery = None);
     }
 
     /// What a request means depends on what runs.
@@ -104,8 +151,9 @@ impl Orchestrator {
         let (bytes, models) = (together().map(Held::bytes).sum::<usize>(), together().map(Held::models).sum::<usize>());
         if bytes > MAX_BYTES || models > MAX_MODELS || self.held_requests.len() == MAX_HELD_REQUESTS {
             let problem = "too many requests wait for the Kubernetes API".to_owned();
-            self.commands.extend(held.came.delivery.map(Command::Acknowledge));
-            return self.refuse(&held.simulation, &BadRequest { problem, models: addressable_models(held.request) }, now);
+            let refused = held.as_refused();
+            let end = self.refuse(&held.simulation, &BadRequest { problem, models: addressable_models(held.request) }, now);
+            return self.acknowledge_when_told(end, refused);
         }
         self.say(Level::Info, format!("DeployModels for simulation {} waits: {why}.", held.simulation));
         self.held_requests.push(held);
@@ -122,11 +170,12 @@ impl Orchestrator {
             let (of_simulation, held): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut self.held_requests).into_iter().partition(|held| held.simulation == id);
             self.held_requests = held;
-            self.commands.extend(of_simulation.iter().filter_map(|held| held.came.delivery).map(Command::Acknowledge));
+            let refused: Vec<Refused> = of_simulation.iter().filter_map(Held::as_refused).collect();
             let mut seen = BTreeSet::new();
             let models = of_simulation.into_iter().flat_map(|held: Held| addressable_models(held.request));
             let models = models.filter(|model| seen.insert(model.clone())).collect();
-            self.refuse(&id, &BadRequest { problem: format!("{}: {}", refusal.reason, refusal.message), models }, now);
+            let end = self.refuse(&id, &BadRequest { problem: format!("{}: {}", refusal.reason, refusal.message), models }, now);
+            self.acknowledge_when_told(end, refused);
         }
     }
 
@@ -202,7 +251,26 @@ impl Orchestrator {
     }
 }
 
+impl Arrival {
+    /// A persistent session delivers again then.
+    pub(super) fn is_right_after_a_reconnect(self) -> bool {
+        // A resumed session delivers again before it answers our subscription (seen with mosquitto).
+        self.connected_at.is_none_or(|at| self.at.saturating_duration_since(at) < REDELIVERY)
+    }
+}
+
+impl Refused {
+    fn of(simulation: &TopicSegment, request: &Result<&DeployId, &BadRequest>, came: Arrival) -> Option<Self> {
+        let request = request.map(DeployId::clone).map_err(BadRequest::clone);
+        came.delivery.map(|delivery| Self { simulation: simulation.clone(), request, delivery: Some(delivery) })
+    }
+}
+
 impl Held {
+    fn as_refused(&self) -> Option<Refused> {
+        Refused::of(&self.simulation, &self.request.as_ref().map(|request| &request.id), self.came)
+    }
+
     /// What holding it takes, but for a constant a model.
     fn bytes(&self) -> usize {
         match &self.request {
@@ -228,7 +296,7 @@ fn addressable_models(request: Result<DeployRequest, BadRequest>) -> Vec<TopicSe
 mod tests {
     use super::*;
     use crate::clock;
-    use crate::ids::{DeployId, PodName, SimulatorId, SimulatorName};
+    use crate::ids::{PodName, SimulatorId, SimulatorName};
     use crate::orchestrator::event::{Body, BrokerEvent, Event, ModelConfiguration};
 
     /// Nothing is known of what runs.
