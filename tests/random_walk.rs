@@ -97,6 +97,8 @@ struct Heard {
     verdicts: BTreeMap<String, bool>,
     all_ended: bool,
     asked: BTreeSet<String>,
+    /// Before the kill. Who asks for more when all of these have ended asks for a new run, perhaps.
+    asked_before: BTreeSet<String>,
     deploys: BTreeSet<String>,
     /// Said ready in time.
     ready: BTreeSet<String>,
@@ -214,7 +216,9 @@ impl World {
                         heard.all_ended = true;
                         let was_ready = heard.ready == heard.asked && heard.verdicts.values().all(|success| *success);
                         let told = heard.models_ready == 1 || heard.was_killed;
-                        let all = heard.verdicts.len() == heard.asked.len() || heard.may_be_redelivery;
+                        let are_told = |models: &BTreeSet<String>| models.iter().all(|model| heard.verdicts.contains_key(model));
+                        let all_before = heard.was_killed && are_told(&heard.asked_before);
+                        let all = are_told(&heard.asked) || all_before || heard.may_be_redelivery;
                         self.holds(all, "AllModelsHaveTerminated after all verdicts");
                         self.holds(told || !was_ready, "ModelsReady where all were ready and none has failed");
                         self.end_may_have_been_heard(simulation);
@@ -361,6 +365,7 @@ impl World {
         self.core = Orchestrator::new(SimulatorName::new("so").unwrap(), WORKERS, self.random.u64(..));
         for heard in self.heard.values_mut() {
             heard.was_killed = true;
+            heard.asked_before.clone_from(&heard.asked);
         }
         if self.connected {
             self.handle(Event::Broker(BrokerEvent::Connected));
@@ -392,13 +397,14 @@ impl World {
         let pieces = NewRecord::pieces(&SimulatorName::new("so").unwrap(), request);
         let is_there = |piece: &NewRecord| records.iter().any(|record| record.name == piece.name);
         let of_simulation = records.iter().filter(|record| record.simulation == request.simulation);
-        let knows = |text: &String| {
-            let progress = Progress::read(text).unwrap();
-            progress.deploys.contains(&request.id) || progress.earlier_deploys.contains(&request.id)
-        };
-        let is_named = of_simulation.into_iter().any(|record| matches!(&record.content, Content::Progress { text } if knows(text)));
+        let progresses = of_simulation.filter_map(|record| match &record.content {
+            Content::Progress { text } => Some(Progress::read(text).unwrap()),
+            Content::Piece { .. } => None,
+        });
+        let is_named = progresses.clone().any(|progress| progress.names(&request.id));
+        let is_repeat = progresses.into_iter().any(|progress| progress.repeats.contains(&request.id));
         let is_gone = self.heard[request.simulation.as_str()].all_ended;
-        is_gone || (pieces.iter().all(is_there) && is_named)
+        is_gone || is_repeat || (pieces.iter().all(is_there) && is_named)
     }
 
     fn ready(&mut self) {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mso::clock::{UnixTime, now};
 use mso::ids::{RecordName, SimulationId, SimulatorName, TopicSegment};
 use mso::kube::error::{Error, Status};
-use mso::kube::record::Found;
+use mso::kube::record::{Content, Found, Progress};
 use mso::orchestrator::Orchestrator;
 use mso::orchestrator::event::{
     Answer, BadRequest, BrokerEvent, CallOutcome, Command, CrashLog, DeployRequest, Event, MessageId, ModelConfiguration, PodCall,
@@ -1451,6 +1451,61 @@ fn the_same_request_again_changes_nothing_and_more_models_are_added() {
     session.created(&pod(2, "sim", "m2", "u2"));
     session.ready("sim", "m2");
     session.matches("the_same_request_again");
+}
+
+/// What is recorded of each would add up without end.
+#[test]
+fn a_request_that_adds_no_model_is_not_recorded_and_known_again_after_the_end() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.passes(2.0);
+    session.handle("DeployModels 2 for sim: [m1=model:2], at QoS 1", at_qos_1(deploy_event(request(2, "sim", &["m1=model:2"], HOUR)), 1));
+    session.restarted(vec![m1.clone()]);
+    session.shows("exit 0", &ended(m1, 0, "Completed"));
+    session.acknowledged();
+    session.acknowledged();
+    session.passes(60.0);
+    session.disconnected();
+    session.connected();
+    session.handle("DeployModels 2 for sim: [m1=model:2], at QoS 1", at_qos_1(deploy_event(request(2, "sim", &["m1=model:2"], HOUR)), 2));
+    session.matches("a_request_that_adds_no_model");
+}
+
+#[test]
+fn what_requests_hold_that_change_models_is_counted_as_long_as_it_is_recorded() {
+    let mut session = Session::begun();
+    let of_6_mb = |deploy: u8| {
+        let large = (1..=10).map(|number| ModelConfiguration { image: format!("model:{deploy}"), ..large_model(&format!("m{number}")) });
+        let new = large_model(&format!("n{deploy}"));
+        DeployRequest { models: large.chain([new]).collect(), ..request(deploy, "sim", &[], HOUR) }
+    };
+    let is_refused = |session: &Session| session.text.contains("is the most");
+    let accepted = (1..100).take_while(|deploy| {
+        session.handle("6 MB of models, one of them new", deploy_event(of_6_mb(*deploy)));
+        !is_refused(&session)
+    });
+    assert_eq!(accepted.count(), 10, "of 64 MiB");
+}
+
+#[test]
+fn of_many_runs_before_the_requests_of_the_last_ones_are_remembered() {
+    let mut session = Session::begun();
+    for deploy in 1..=40 {
+        session.deploys(deploy, "sim", &["m1"], HOUR);
+        session.created(&pod(deploy, "sim", "m1", &format!("u{deploy}")));
+        session.deleted(&ended(pod(deploy, "sim", "m1", &format!("u{deploy}")), 0, "Completed"));
+        session.acknowledged();
+        session.acknowledged();
+    }
+    let texts = session.records.all().into_iter().filter_map(|record| match record.content {
+        Content::Progress { text } => Some(text),
+        Content::Piece { .. } => None,
+    });
+    let progress: Vec<Progress> = texts.map(|text| Progress::read(&text).unwrap()).collect();
+    let earlier: Vec<String> = progress[0].earlier_deploys.iter().map(ToString::to_string).collect();
+    assert_eq!(earlier, (8..40).map(|deploy| format!("{deploy:016x}")).collect::<Vec<_>>());
 }
 
 #[test]

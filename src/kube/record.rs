@@ -210,6 +210,8 @@ impl Found {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
     pub deploys: Vec<DeployId>,
+    /// Of this run, and without a model that the others had not: such a request is only known again.
+    pub repeats: Vec<DeployId>,
     /// Of runs before this one: a create of theirs may still work.
     pub earlier_deploys: Vec<DeployId>,
     /// Pods of a run before this one that are there, and of the same request as this one's: nothing else tells them apart.
@@ -261,6 +263,8 @@ impl ModelsReady {
 struct ProgressText {
     deploys: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    repeats: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     earlier_deploys: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     replaced: Vec<String>,
@@ -291,6 +295,7 @@ impl Progress {
         let failures = self.ended.iter().filter(|(_, code)| **code != 0);
         let text = ProgressText {
             deploys: texts(&self.deploys),
+            repeats: texts(&self.repeats),
             earlier_deploys: texts(&self.earlier_deploys),
             replaced: self.replaced.iter().map(ToString::to_string).collect(),
             created: self.created.clone(),
@@ -326,6 +331,7 @@ impl Progress {
         };
         Ok(Self {
             deploys: ids(&text.deploys)?,
+            repeats: ids(&text.repeats)?,
             earlier_deploys: ids(&text.earlier_deploys)?,
             replaced: text.replaced.iter().map(|uid| Uid::new(uid).map_err(|error| error.to_string())).collect::<Result<_, _>>()?,
             created: text.created,
@@ -339,7 +345,7 @@ impl Progress {
 
     /// Of this run or one before it.
     pub fn names(&self, deploy: &DeployId) -> bool {
-        self.deploys.contains(deploy) || self.earlier_deploys.contains(deploy)
+        [&self.deploys, &self.repeats, &self.earlier_deploys].into_iter().any(|deploys| deploys.contains(deploy))
     }
 }
 
@@ -572,6 +578,7 @@ mod tests {
     fn a_progress_stands_in_the_cluster_for_the_next_version_to_read() {
         let progress = Progress {
             deploys: vec![DeployId::new("00000000000000ab").unwrap()],
+            repeats: vec![DeployId::new("00000000000000ef").unwrap()],
             earlier_deploys: vec![DeployId::new("00000000000000cd").unwrap()],
             replaced: vec![Uid::new("u-1").unwrap()],
             created: [0, 1, 5].into_iter().collect(),
@@ -582,7 +589,7 @@ mod tests {
             over: Some(Over { at: UnixTime(1.5), delete_by: UnixTime(3601.5) }),
         };
         let text = concat!(
-            r#"{"deploys":["00000000000000ab"],"earlierDeploys":["00000000000000cd"],"replaced":["u-1"],"created":"c4","ready":"4","ended":"c4","#,
+            r#"{"deploys":["00000000000000ab"],"repeats":["00000000000000ef"],"earlierDeploys":["00000000000000cd"],"replaced":["u-1"],"created":"c4","ready":"4","ended":"c4","#,
             r#""failed":"44","exitCodes":[3,-1],"told":"8","modelsReady":"sent","overAt":1.5,"deleteBy":3601.5}"#
         );
         assert_eq!(progress.to_text(), text);

@@ -138,7 +138,8 @@ impl Orchestrator {
     /// The facts of the process before this one.
     fn apply_progress(&mut self, id: &SimulationId, progress: &Progress) {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
-        simulation.earlier_deploys.extend(progress.earlier_deploys.iter().cloned());
+        simulation.repeats.clone_from(&progress.repeats);
+        simulation.earlier_deploys.clone_from(&progress.earlier_deploys);
         simulation.replaced.extend(progress.replaced.iter().cloned());
         simulation.models_ready = Announced::by_earlier_process(progress.models_ready);
         let mut untold = Vec::new();

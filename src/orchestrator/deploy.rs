@@ -13,7 +13,8 @@ use super::event::{Answer, BadRequest, Body, DeployRequest, MessageId, PodCall, 
 use super::held::Arrival;
 use super::pod_state::{NO_EXIT_CODE, Verdict};
 use super::refusal::{Refusal, Remedy, refusal};
-use super::simulation::{Creation, Model, Simulation};
+use super::retention::Ended;
+use super::simulation::{Creation, Model, Simulation, remember_deploys};
 use super::{DOUBT, Orchestrator, Tell};
 use crate::clock::Now;
 use crate::ids::{DeployId, ModelId, PodName, RecordName, Shown, SimulationId, TopicSegment};
@@ -65,9 +66,14 @@ impl Orchestrator {
             self.simulations.insert(id.clone(), Simulation::new(self.runs, request.keep_logs_hours));
             self.replace_pods_of_ended_run(&id);
         }
-        let is_accepted_before = self.simulations.get(&id).is_some_and(|simulation| simulation.deploys.contains(&request.id));
-        if !is_accepted_before {
+        let Some(simulation) = self.simulations.get_mut(&id) else { return None };
+        let adds_a_model = request.models.iter().any(|configuration| !simulation.models.contains_key(&configuration.model));
+        if adds_a_model {
             self.record_request(&request);
+        } else if !simulation.deploys.contains(&request.id) && !simulation.repeats.contains(&request.id) {
+            // To record what it asks for would make nothing of it, and whoever repeats a request would fill the cluster.
+            remember_deploys(&mut simulation.repeats, [request.id.clone()]);
+            self.fact_waited_for(&id);
         }
         self.add_models(request, now);
         self.fail_behind_unrecorded(&id);
@@ -149,17 +155,18 @@ impl Orchestrator {
     }
 
     fn is_redelivery(&self, request: &DeployRequest, came: Arrival) -> bool {
-        let Some(ended) = self.ended.get(&request.simulation).filter(|ended| ended.deploys.contains(&request.id)) else { return false };
+        let is_of = |ended: &&Ended| ended.deploys.contains(&request.id) || ended.repeats.contains(&request.id);
+        let Some(ended) = self.ended.get(&request.simulation).filter(is_of) else { return false };
         came.is_right_after_a_reconnect() && came.connected_at.is_none_or(|at| ended.at.is_none_or(|ended_at| ended_at < at))
     }
 
     pub(super) fn add_models(&mut self, request: DeployRequest, now: Now) {
+        let bytes = request.bytes();
         let DeployRequest { id: deploy, simulator, simulation: id, models: configurations, keep_logs_hours: _ } = request;
         let Some(simulation) = self.simulations.get_mut(&id) else { return };
         let (mut added, mut unchanged, mut changed) = (Vec::new(), 0, Vec::new());
         let models = configurations.len();
         for configuration in configurations {
-            let bytes = configuration.bytes();
             let pod = NewPod {
                 name: configuration.pod,
                 simulator: simulator.clone(),
@@ -179,12 +186,12 @@ impl Orchestrator {
                 Entry::Occupied(model) => changed.push(model.key().clone()),
                 Entry::Vacant(place) => {
                     added.push(pod.model.clone());
-                    simulation.bytes += bytes;
                     place.insert(Model::new(Arc::new(pod), Creation::WaitsForRecord, now.instant));
                 }
             }
         }
-        if !simulation.deploys.contains(&deploy) {
+        if !simulation.deploys.contains(&deploy) && !simulation.repeats.contains(&deploy) {
+            simulation.bytes += bytes;
             simulation.deploys.push(deploy.clone());
             simulation.unrecorded.push(deploy);
         }

@@ -10,7 +10,7 @@ use super::deadline::Deadline;
 use super::event::{Answer, Body, PodCall, Question};
 use super::pod_state::{self, NO_EXIT_CODE, Observation};
 use super::refusal::{Remedy, refusal};
-use super::simulation::{Creation, Doubt, Model, Run, Simulation};
+use super::simulation::{Creation, Doubt, Model, Run, Simulation, remember_deploys};
 use super::{DOUBT, Orchestrator, SAID_AGAIN, Tell};
 use crate::clock::{Now, UnixTime};
 use crate::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorName, Uid};
@@ -80,7 +80,8 @@ enum Next {
 pub(super) struct Ended {
     pub run: Run,
     pub deploys: Vec<DeployId>,
-    earlier_deploys: BTreeSet<DeployId>,
+    pub repeats: Vec<DeployId>,
+    earlier_deploys: Vec<DeployId>,
     /// Numbers of models that were given up: their create may work after all, or their pod still run.
     given_up: BTreeSet<usize>,
     /// The broker has acknowledged the announcement of the end.
@@ -165,8 +166,7 @@ impl Orchestrator {
         // Of a run without requests nothing was known, nor whether it had ended.
         let was_ended = ended.as_ref().is_some_and(|ended| !ended.deploys.is_empty());
         if let (Some(ended), Some(simulation)) = (ended, self.simulations.get_mut(id)) {
-            simulation.earlier_deploys.extend(ended.earlier_deploys);
-            simulation.earlier_deploys.extend(ended.deploys);
+            remember_deploys(&mut simulation.earlier_deploys, ended.earlier_deploys.into_iter().chain(ended.deploys));
         }
         for known in self.pods.values_mut().filter(|known| known.simulation == *id) {
             if was_ended || known.delete_by.is_some() {
@@ -504,6 +504,7 @@ impl Ended {
         Self {
             run: simulation.run,
             deploys: simulation.deploys.clone(),
+            repeats: simulation.repeats.clone(),
             earlier_deploys: simulation.earlier_deploys.clone(),
             given_up: given_up.collect(),
             told: false,
@@ -518,7 +519,8 @@ impl Ended {
         Self {
             run,
             deploys: progress.deploys.clone(),
-            earlier_deploys: progress.earlier_deploys.iter().cloned().collect(),
+            repeats: progress.repeats.clone(),
+            earlier_deploys: progress.earlier_deploys.clone(),
             given_up: without_code.map(|(number, _)| *number).collect(),
             told: true,
             at: None,

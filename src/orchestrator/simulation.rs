@@ -14,6 +14,9 @@ use crate::kube::record::{ModelsReady, Progress};
 /// Counts the runs of this process: a simulation id may come again.
 pub(super) type Run = u64;
 
+/// Each stands in each progress. A late create belongs to the last few runs, and a redelivery to what came last.
+const DEPLOYS_REMEMBERED: usize = 32;
+
 pub(super) struct Simulation {
     pub run: Run,
     pub keep_logs_hours: f64,
@@ -21,12 +24,14 @@ pub(super) struct Simulation {
     pub deploys: Vec<DeployId>,
     /// Those of which no pod is made until a restart would find them.
     pub unrecorded: Vec<DeployId>,
-    /// The requests of runs before this one: a create of theirs may still work.
-    pub earlier_deploys: BTreeSet<DeployId>,
+    /// Requests that added no model, the last ones: they are not recorded, but known again.
+    pub repeats: Vec<DeployId>,
+    /// The requests of runs before this one, the last ones: a create of theirs may still work.
+    pub earlier_deploys: Vec<DeployId>,
     /// Pods of those runs that an earlier process found: they go first.
     pub replaced: BTreeSet<Uid>,
     pub models: BTreeMap<ModelId, Model>,
-    /// What the models' configurations hold.
+    /// What its requests hold.
     pub bytes: usize,
     pub ready: usize,
     pub ended: usize,
@@ -131,7 +136,8 @@ impl Simulation {
             keep_logs_hours,
             deploys: Vec::new(),
             unrecorded: Vec::new(),
-            earlier_deploys: BTreeSet::new(),
+            repeats: Vec::new(),
+            earlier_deploys: Vec::new(),
             replaced: BTreeSet::new(),
             models: BTreeMap::new(),
             bytes: 0,
@@ -211,7 +217,8 @@ impl Simulation {
         let codes = self.models.values().filter_map(|model| Some((model.pod.number, model.verdict.as_ref()?.exit_code)));
         Progress {
             deploys: self.deploys.clone(),
-            earlier_deploys: self.earlier_deploys.iter().cloned().collect(),
+            repeats: self.repeats.clone(),
+            earlier_deploys: self.earlier_deploys.clone(),
             replaced: Vec::new(),
             created: numbers(&|model| model.has_or_had_pod()),
             ready: numbers(&|model| model.ready),
@@ -221,6 +228,15 @@ impl Simulation {
             over: None,
         }
     }
+}
+
+/// With the newest last; the oldest are forgotten.
+pub(super) fn remember_deploys(deploys: &mut Vec<DeployId>, new: impl IntoIterator<Item = DeployId>) {
+    for deploy in new {
+        deploys.retain(|known| *known != deploy);
+        deploys.push(deploy);
+    }
+    deploys.drain(..deploys.len().saturating_sub(DEPLOYS_REMEMBERED));
 }
 
 impl Model {
