@@ -19,7 +19,7 @@ use crate::{clock, deployer, mqtt, pods};
 const MAX_EVENTS_WAITING: usize = 1024;
 /// Of those, requests, the one that is handled among them: with all that they hold they are by far the largest, up to a packet of 16 MiB.
 const MAX_REQUESTS_WAITING: usize = 2;
-/// A simulation has one write of its progress in flight; a large request in pieces is not to hold up those of others.
+/// A simulation has one write of its progress in flight, and one of a piece of a request: a large one does not hold up those of others.
 const RECORD_WORKERS: usize = 2;
 /// Logs of crashed models, which can be long, are read beside everything else.
 const LOG_WORKERS: usize = 2;

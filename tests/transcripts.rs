@@ -732,6 +732,29 @@ fn fails_its_request_in_time(obstacle: fn(&mut Records) -> &mut bool, transcript
     session.matches(transcript);
 }
 
+/// Nobody looks for one line of some hours ago.
+#[test]
+fn a_record_that_cannot_be_written_for_long_is_said_again_and_so_is_its_end() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.records.updates_are_away = true;
+    session.passes(400.0);
+    session.ready("sim", "m1");
+    session.passes(301.0);
+    session.records.updates_are_away = false;
+    session.passes(31.0);
+    session.matches("a_record_that_cannot_be_written_for_long");
+}
+
+#[test]
+fn the_pieces_of_a_request_are_written_one_after_the_other() {
+    let mut session = Session::begun();
+    let models = (1..=4).map(|number| large_model(&format!("m{number}"))).collect();
+    session.handle("DeployModels 1 for sim, of 2.4 MB", deploy_event(DeployRequest { models, ..request(1, "sim", &[], HOUR) }));
+    session.matches("a_request_in_pieces");
+}
+
 #[test]
 fn a_write_that_a_proxy_repeated_is_not_taken_for_that_of_a_second_service() {
     let mut session = Session::begun();

@@ -69,7 +69,7 @@ impl Orchestrator {
         let Some(simulation) = self.simulations.get_mut(&id) else { return None };
         let adds_a_model = request.models.iter().any(|configuration| !simulation.models.contains_key(&configuration.model));
         if adds_a_model {
-            self.record_request(&request);
+            self.record_request(&request, now);
         } else if !simulation.deploys.contains(&request.id) && !simulation.repeats.contains(&request.id) {
             // To record what it asks for would make nothing of it, and whoever repeats a request would fill the cluster.
             remember_deploys(&mut simulation.repeats, [request.id.clone()]);

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use log::Level;
+
+use super::SAID_AGAIN;
 use super::calls::backoff;
 use super::event::RecordCall;
 use super::pod_state::Verdict;
@@ -44,6 +47,7 @@ pub(super) struct Kept {
     /// How many of the run's requests the progress in the cluster names: those that were whole. Models are numbered through them.
     pub named: usize,
     pub written_at: Option<Instant>,
+    pub piece_trouble: Trouble,
     pub write_trouble: Trouble,
     pub delete_trouble: Trouble,
     /// Of a run that is over; of one that goes on it is derived from the simulation.
@@ -64,8 +68,8 @@ pub(super) struct Object {
 pub(super) struct PieceDue {
     pub piece: Arc<NewRecord>,
     pub deploy: DeployId,
+    pub asked_at: Instant,
     pub in_flight: bool,
-    pub trouble: Trouble,
     /// A try of which no answer came may have worked.
     pub may_be_there: bool,
     /// Its request fails, unless the piece is there after all.
@@ -79,6 +83,7 @@ pub(super) struct Trouble {
     /// What it is, and since when.
     obstacle: Option<(Reason, Instant)>,
     not_before: Option<Instant>,
+    said_at: Option<Instant>,
 }
 
 impl Trouble {
@@ -94,18 +99,29 @@ impl Trouble {
         self.failures += 1;
     }
 
-    /// It has just begun.
-    pub(super) fn is_news(&self) -> bool {
-        self.failures == 1
+    /// How it is said, when it begins and now and then while it lasts. To be woken for: what lasts, and something waits for it.
+    pub(super) fn is_to_be_said(&mut self, is_waited_for: bool, now: Instant) -> Option<Level> {
+        if self.said_at.is_some_and(|at| now.saturating_duration_since(at) < SAID_AGAIN) {
+            return None;
+        }
+        let is_first = self.said_at.replace(now).is_none();
+        Some(if is_waited_for && !is_first { Level::Error } else { Level::Warn })
+    }
+
+    /// True where it was said.
+    pub(super) fn end(&mut self) -> bool {
+        std::mem::take(self).said_at.is_some()
     }
 
     pub(super) fn since(&self, now: Instant) -> Instant {
         self.obstacle.map_or(now, |(_, since)| since)
     }
 
-    pub(super) fn is_overdue(&self, refusal: &Refusal, now: Instant) -> bool {
+    /// For what has waited since then.
+    pub(super) fn is_overdue(&self, refusal: &Refusal, asked_at: Instant, now: Instant) -> bool {
         let (reason, since) = self.obstacle.unwrap_or((refusal.reason, now));
-        reason == refusal.reason && refusal.remedy.limit().is_some_and(|limit| now.saturating_duration_since(since) >= limit)
+        let waited = now.saturating_duration_since(since.max(asked_at));
+        reason == refusal.reason && refusal.remedy.limit().is_some_and(|limit| waited >= limit)
     }
 
     /// When to look again, where that is not now.
@@ -143,6 +159,7 @@ impl Kept {
             doubtful: Vec::new(),
             named: 0,
             written_at: None,
+            piece_trouble: Trouble::default(),
             write_trouble: Trouble::default(),
             delete_trouble: Trouble::default(),
             over: None,
@@ -163,11 +180,11 @@ impl Kept {
     }
 
     /// What stands in the way of this call.
-    pub(super) fn trouble_of(&self, call: &RecordCall) -> Option<&Trouble> {
+    pub(super) fn trouble_of(&self, call: &RecordCall) -> &Trouble {
         match call {
-            RecordCall::Delete { .. } => Some(&self.delete_trouble),
-            _ if *call.name() == self.name => Some(&self.write_trouble),
-            _ => self.pieces_due.get(call.name()).map(|due| &due.trouble),
+            RecordCall::Delete { .. } => &self.delete_trouble,
+            _ if *call.name() == self.name => &self.write_trouble,
+            _ => &self.piece_trouble,
         }
     }
 
@@ -198,6 +215,11 @@ impl Kept {
 
     pub(super) fn has_all_pieces(&self) -> bool {
         self.pieces_due.is_empty()
+    }
+
+    /// Something waits for facts that are not written.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.wanted > self.written
     }
 
     pub(super) fn is_at_rest(&self) -> bool {

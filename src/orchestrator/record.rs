@@ -16,7 +16,7 @@ use super::retention::KnownPod;
 use super::simulation::{Creation, Model, Simulation};
 use super::{Orchestrator, Tell};
 use crate::clock::Now;
-use crate::ids::{DeployId, RecordName, SimulationId};
+use crate::ids::{DeployId, RecordName, SimulationId, TopicSegment};
 use crate::kube::error::Error;
 use crate::kube::record::{Content, NewRecord, Progress, Record};
 
@@ -27,7 +27,7 @@ const GOES_AGAIN: Duration = Duration::from_secs(30);
 
 impl Orchestrator {
     /// The request's pieces go out; when they are whole, the progress that names it.
-    pub(super) fn record_request(&mut self, request: &DeployRequest) {
+    pub(super) fn record_request(&mut self, request: &DeployRequest, now: Now) {
         let id = &request.simulation;
         // A run that goes on without a record has none that would name its earlier requests: it goes on by what stands on its pods.
         let goes_on = self.simulations.get(id).is_some_and(|simulation| !simulation.deploys.is_empty());
@@ -51,8 +51,8 @@ impl Orchestrator {
         for piece in missing {
             let due = PieceDue {
                 deploy: request.id.clone(),
+                asked_at: now.instant,
                 in_flight: false,
-                trouble: Trouble::default(),
                 may_be_there: false,
                 refused: None,
                 piece: Arc::new(piece),
@@ -106,19 +106,23 @@ impl Orchestrator {
         }
     }
 
-    /// When to look again.
+    /// One after the other: the records of other simulations are not to wait behind a large request. When to look again.
     fn create_pieces(&mut self, id: &SimulationId, now: Now) -> Option<Instant> {
-        let mut next: Option<Instant> = None;
-        for (name, due) in self.records.get_mut(id)?.pieces_due.iter_mut().filter(|(_, due)| !due.in_flight) {
-            if let Some(at) = due.trouble.waits_until(now.instant) {
-                next = Some(next.map_or(at, |next| next.min(at)));
-                continue;
-            }
+        let kept = self.records.get_mut(id)?;
+        if kept.pieces_due.values().any(|due| due.in_flight) {
+            return None;
+        }
+        let Some((name, due)) = kept.pieces_due.iter_mut().next() else {
+            kept.piece_trouble = Trouble::default();
+            return None;
+        };
+        let later = kept.piece_trouble.waits_until(now.instant);
+        if later.is_none() {
             due.in_flight = true;
             let call = if due.refused.is_some() { RecordCall::Get(name.clone()) } else { RecordCall::Create(due.piece.clone()) };
             self.commands.push_back(Command::Record { simulation: id.clone(), call });
         }
-        next
+        later
     }
 
     /// When to look again.
@@ -140,7 +144,7 @@ impl Orchestrator {
     fn write_progress(&mut self, id: &SimulationId, now: Now) -> Option<Instant> {
         let is_free = |kept: &&Kept| kept.in_flight.is_none() && !kept.goes;
         let kept = self.records.get(id).filter(|kept| is_free(kept) && !kept.is_written())?;
-        let waits_for_company = kept.wanted <= kept.written && !self.stopping;
+        let waits_for_company = !kept.is_waited_for() && !self.stopping;
         let company = kept.written_at.map(|at| at + WRITE_PAUSE).filter(|&at| waits_for_company && now.instant < at);
         if let Some(at) = company.max(kept.write_trouble.waits_until(now.instant)) {
             return Some(at);
@@ -215,8 +219,9 @@ impl Orchestrator {
     /// An API server that has just begun knows no Roles, and a Role may be applied anew.
     fn is_forbidden_for_good(&self, id: &SimulationId, call: &RecordCall, error: &Error, now: Now) -> bool {
         let refusal = refusal(error);
-        let trouble = self.records.get(id).and_then(|kept| kept.trouble_of(call));
-        refusal.reason == Reason::Forbidden && trouble.is_some_and(|trouble| trouble.is_overdue(&refusal, now.instant))
+        let trouble = self.records.get(id).map(|kept| kept.trouble_of(call));
+        let is_overdue = |trouble: &Trouble| trouble.is_overdue(&refusal, trouble.since(now.instant), now.instant);
+        refusal.reason == Reason::Forbidden && trouble.is_some_and(is_overdue)
     }
 
     fn on_piece_kept(&mut self, id: &SimulationId, piece: &Record) {
@@ -224,13 +229,16 @@ impl Orchestrator {
         kept.note(piece);
         kept.pieces_due.remove(&piece.name);
         kept.doom_given_up();
+        if kept.piece_trouble.end() {
+            self.say(Level::Info, format!("The parts of the record of simulation {id} can be written again."));
+        }
         self.fact_waited_for(id);
     }
 
     fn on_progress_written(&mut self, id: &SimulationId, record: &Record, now: Now) {
         let Some(kept) = self.records.get_mut(id) else { return };
         kept.note(record);
-        kept.write_trouble = Trouble::default();
+        let was_said = kept.write_trouble.end();
         kept.written_at = Some(now.instant);
         kept.is_unanswered = false;
         kept.doubtful.clear();
@@ -241,6 +249,9 @@ impl Orchestrator {
         if kept.is_written() && kept.over.as_ref().is_some_and(|progress| progress.over.is_some()) {
             // Of what is over nobody wants to know what was asked for, and it may be 6 MB.
             doom_pieces(&mut kept.objects, |_| true);
+        }
+        if was_said {
+            self.say(Level::Info, format!("The record of simulation {id} is written again."));
         }
         self.handle_held_requests = true;
         self.doom_old_pieces(id);
@@ -295,12 +306,15 @@ impl Orchestrator {
         }
         // Written anew, with what is known by then.
         kept.write_trouble.go_on(&refusal, &mut self.jitter, now.instant);
-        let (is_news, since) = (kept.write_trouble.is_news(), kept.write_trouble.since(now.instant));
+        let since = kept.write_trouble.since(now.instant);
+        let is_waited_for = kept.is_waited_for();
+        let level = kept.write_trouble.is_to_be_said(is_waited_for, now.instant);
         let is_refused = matches!(call, RecordCall::Create(_)) && refusal.remedy == Remedy::GiveUp;
-        let is_overdue = kept.write_trouble.is_overdue(&refusal, now.instant);
+        let is_overdue = kept.write_trouble.is_overdue(&refusal, since, now.instant);
         let named = kept.named;
-        if is_news {
-            self.say(Level::Warn, format!("The record of simulation {id} cannot be written: {}. Trying again.", refusal.message));
+        if let Some(level) = level {
+            let waits = if is_waited_for { "; what is to be told or acknowledged waits" } else { "" };
+            self.say(level, format!("The record of simulation {id} cannot be written: {}. Trying again{waits}.", refusal.message));
         }
         if is_refused || is_overdue {
             let unnamed = self.simulations.get(id).and_then(|simulation| simulation.deploys.get(named)).cloned();
@@ -322,17 +336,19 @@ impl Orchestrator {
         }
         due.in_flight = false;
         due.may_be_there = (due.may_be_there || error.may_be_done()) && !error.is_not_found();
-        due.trouble.go_on(&refusal, &mut self.jitter, now.instant);
-        let is_overdue = due.trouble.is_overdue(&refusal, now.instant);
+        kept.piece_trouble.go_on(&refusal, &mut self.jitter, now.instant);
+        let is_overdue = kept.piece_trouble.is_overdue(&refusal, due.asked_at, now.instant);
         let is_refused = is_create && refusal.remedy == Remedy::GiveUp;
         if is_refused || is_overdue || kept.given_up.contains(&due.deploy) {
             due.refused.get_or_insert_with(|| verdict(&refusal));
         }
-        let (is_news, may_be_there, deploy) = (due.trouble.is_news(), due.may_be_there, due.deploy.clone());
+        let (may_be_there, deploy) = (due.may_be_there, due.deploy.clone());
         let Some(verdict) = due.refused.clone() else {
-            if is_news {
+            if let Some(level) = kept.piece_trouble.is_to_be_said(true, now.instant) {
                 let problem = &refusal.message;
-                self.say(Level::Warn, format!("A part of the record of simulation {id} cannot be written: {problem}. Trying again."));
+                let text =
+                    format!("A part of the record of simulation {id} cannot be written: {problem}. Trying again; its request waits.");
+                self.say(level, text);
             }
             return;
         };
@@ -422,9 +438,11 @@ impl Orchestrator {
     fn on_object_deleted(&mut self, id: &SimulationId, name: &RecordName, now: Now) {
         let Some(kept) = self.records.get_mut(id) else { return };
         kept.objects.remove(name);
-        kept.delete_trouble = Trouble::default();
+        if kept.delete_trouble.end() {
+            self.say(Level::Info, format!("The record of simulation {id} can be deleted again."));
+        }
         self.handle_held_requests = true;
-        if kept.goes {
+        if self.records.get(id).is_some_and(|kept| kept.goes) {
             self.delete_record(id, now);
         }
     }
@@ -438,9 +456,10 @@ impl Orchestrator {
         object.in_flight = false;
         let refusal = refusal(error);
         kept.delete_trouble.go_on(&refusal, &mut self.jitter, now.instant);
-        let (is_news, since) = (kept.delete_trouble.is_news(), kept.delete_trouble.since(now.instant));
-        if is_news {
-            self.say(Level::Warn, format!("The record of simulation {id} cannot be deleted: {}. Trying again.", refusal.message));
+        let since = kept.delete_trouble.since(now.instant);
+        let is_waited_for = self.held_requests.iter().any(|held| held.simulation == TopicSegment::from(id));
+        if let Some(level) = kept.delete_trouble.is_to_be_said(is_waited_for, now.instant) {
+            self.say(level, format!("The record of simulation {id} cannot be deleted: {}. Trying again.", refusal.message));
         }
         self.give_up_held(&refusal, Some(id), since, now);
     }
