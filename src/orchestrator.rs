@@ -114,6 +114,10 @@ enum Tell {
     Now,
     /// It stands nowhere else.
     WhenRecorded,
+    /// It will stand nowhere, as its request is given up: a next process is not to find that.
+    WhenForgotten,
+    /// Nobody can write it, as the API is away. Killed before it can, this process has told what the next one does not know.
+    Unrecorded,
 }
 
 #[derive(Default)]
@@ -535,14 +539,18 @@ impl Orchestrator {
         let (level, state) = if success { (Level::Info, "TERMINATED_SUCCESSFULL") } else { (Level::Warn, "TERMINATED_FAILED") };
         self.say(level, format!("Model {id}/{model_id} now has exit code {exit_code} due to: {}.", verdict.why()));
         self.say(level, format!("Model {id}/{model_id} has terminated. Marking as ModelState.{state}."));
-        let revision = if tell == Tell::Now {
-            self.fact(id);
-            0
-        } else {
-            self.fact_waited_for(id)
+        let revision = match tell {
+            Tell::WhenRecorded => self.fact_waited_for(id),
+            Tell::Now | Tell::WhenForgotten | Tell::Unrecorded => {
+                self.fact(id);
+                0
+            }
         };
         if let Some(simulation) = self.simulations.get_mut(id) {
             simulation.untold.insert(model_id.clone(), revision);
+            if tell == Tell::WhenForgotten {
+                simulation.untold_until_forgotten.insert(model_id.clone());
+            }
         }
         if !success {
             self.read_log(&pod, uid.as_ref(), exit_code);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use devkit::feed::Feed;
 use mso::clock;
+use mso::clock;
 use mso::config::Config;
 use mso::ids::{DeployId, ModelId, PodName, RecordName, SimulationId, SimulatorId, SimulatorName};
 use mso::kube::pod::Variable;
@@ -123,7 +124,7 @@ fn record(settings: &Settings, requests: &[DeployRequest], progress: impl FnOnce
     let create = |record| drop(client.call_record(&RecordCall::Create(Arc::new(record))).expect("the API takes it"));
     let simulator = SimulatorName::new(SIMULATOR).expect(VALID);
     let simulation = requests[0].simulation.clone();
-    requests.iter().flat_map(|request| NewRecord::pieces(&simulator, request)).for_each(create);
+    requests.iter().flat_map(|request| NewRecord::pieces(&simulator, request, clock::now().unix)).for_each(create);
     let deploys = requests.iter().map(|request| request.id.clone()).collect();
     let text = progress(Progress { deploys, ..Progress::default() }).to_text();
     create(NewRecord { name: RecordName::of_progress(&simulator, &simulation), simulation, content: Content::Progress { text } });

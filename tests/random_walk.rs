@@ -394,7 +394,7 @@ impl World {
     /// It was acknowledged, then: the broker does not send it again.
     fn is_recorded(&self, request: &DeployRequest) -> bool {
         let records = self.records.all();
-        let pieces = NewRecord::pieces(&SimulatorName::new("so").unwrap(), request);
+        let pieces = NewRecord::pieces(&SimulatorName::new("so").unwrap(), request, self.now().unix);
         let is_there = |piece: &NewRecord| records.iter().any(|record| record.name == piece.name);
         let of_simulation = records.iter().filter(|record| record.simulation == request.simulation);
         let progresses = of_simulation.filter_map(|record| match &record.content {

@@ -755,6 +755,52 @@ fn the_pieces_of_a_request_are_written_one_after_the_other() {
     session.matches("a_request_in_pieces");
 }
 
+/// Of its piece nobody could say whether it was written.
+#[test]
+fn a_request_that_was_told_as_failed_is_not_begun_by_the_next_process() {
+    let mut session = Session::begun();
+    session.records.answers_are_lost = true;
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.passes(330.0);
+    session.acknowledged();
+    session.acknowledged();
+    session.killed();
+    session.records.answers_are_lost = false;
+    session.finds(vec![]);
+    session.acknowledged();
+    session.passes(3600.0);
+    assert_eq!(session.records.all(), [], "nothing is left for the next process");
+    session.matches("a_request_told_as_failed_is_not_begun");
+}
+
+/// Whoever asks again asks for a run.
+#[test]
+fn an_old_request_that_was_cut_off_is_begun_where_it_comes_again() {
+    let mut session = Session::begun();
+    session.core.handle(deploy_event(request(1, "sim", &["m1"], HOUR)), now_at(session.start, session.since));
+    session.write_commands();
+    let (_, piece) = session.record_calls.remove(0);
+    session.records.carry_out(&piece).unwrap();
+    session.killed_while_the_broker_is_away();
+    session.passes(600.0);
+    session.connected();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.finds(vec![]);
+    session.matches("an_old_request_that_was_cut_off");
+}
+
+#[test]
+fn what_is_told_of_a_request_that_cannot_be_recorded_waits_until_none_of_it_is_left() {
+    let mut session = Session::begun();
+    session.records.has_room_for_pieces_only = true;
+    session.records.deletes_are_away = true;
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.passes(1000.0);
+    session.records.deletes_are_away = false;
+    session.passes(31.0);
+    session.matches("a_request_that_cannot_be_recorded_nor_deleted");
+}
+
 #[test]
 fn a_write_that_a_proxy_repeated_is_not_taken_for_that_of_a_second_service() {
     let mut session = Session::begun();

@@ -21,6 +21,8 @@ use crate::secret::Secret;
 /// What another version of this service writes, this one leaves alone.
 const FORMAT: &str = "1";
 const FORMAT_ANNOTATION: &str = "mso.dots/format";
+/// On a piece: when it was asked for, in Unix seconds.
+const ASKED_ANNOTATION: &str = "mso.dots/asked";
 pub(super) const SIMULATION_LABEL: &str = "simulation_id";
 
 /// The key in `data`.
@@ -49,6 +51,8 @@ pub enum Content {
     /// A part of a request's text, never changed.
     Piece {
         deploy: DeployId,
+        /// When it was asked for, in the API server's time. A create that was tried for long says nothing of that.
+        asked_at: Option<UnixTime>,
         text: Secret,
     },
     Progress {
@@ -69,27 +73,30 @@ pub struct Record {
 
 impl NewRecord {
     /// All pieces of a request, in order.
-    pub fn pieces(simulator: &SimulatorName, request: &DeployRequest) -> Vec<Self> {
+    pub fn pieces(simulator: &SimulatorName, request: &DeployRequest, asked_at: UnixTime) -> Vec<Self> {
         let text = request_text(request);
         let parts = split(&text);
         let count = parts.len();
         let piece = |(index, part): (usize, &str)| Self {
             name: RecordName::of_piece(simulator, &request.simulation, &request.id, index, count),
             simulation: request.simulation.clone(),
-            content: Content::Piece { deploy: request.id.clone(), text: Secret::new(part) },
+            content: Content::Piece { deploy: request.id.clone(), asked_at: Some(asked_at), text: Secret::new(part) },
         };
         parts.into_iter().enumerate().map(piece).collect()
     }
 
     pub(super) fn manifest(&self, simulator: &SimulatorName) -> Value {
-        let (key, text, deploy) = match &self.content {
-            Content::Piece { deploy, text } => (REQUEST, text.reveal(), Some(deploy)),
-            Content::Progress { text } => (PROGRESS, text.as_str(), None),
-        };
         let mut annotations = json!({FORMAT_ANNOTATION: FORMAT});
-        if let Some(deploy) = deploy {
-            annotations[DEPLOY_ANNOTATION] = json!(deploy.as_str());
-        }
+        let (key, text) = match &self.content {
+            Content::Piece { deploy, asked_at, text } => {
+                annotations[DEPLOY_ANNOTATION] = json!(deploy.as_str());
+                if let Some(asked_at) = asked_at {
+                    annotations[ASKED_ANNOTATION] = json!(format!("{:.3}", asked_at.0));
+                }
+                (REQUEST, text.reveal())
+            }
+            Content::Progress { text } => (PROGRESS, text.as_str()),
+        };
         json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -98,7 +105,7 @@ impl NewRecord {
                 "labels": {SIMULATOR_LABEL: simulator.as_str(), SIMULATION_LABEL: self.simulation.as_str()},
                 "annotations": annotations,
             },
-            "immutable": deploy.is_some(),
+            "immutable": key == REQUEST,
             "data": {key: text},
         })
     }
@@ -151,7 +158,8 @@ impl ConfigMap {
         let content = match (self.data.remove(REQUEST), self.data.remove(PROGRESS)) {
             (Some(text), None) => {
                 let deploy = annotations.get(DEPLOY_ANNOTATION).ok_or("it names no request")?;
-                Content::Piece { deploy: DeployId::new(deploy).map_err(id)?, text: Secret::new(text) }
+                let asked_at = annotations.get(ASKED_ANNOTATION).and_then(|text| text.parse().ok()).filter(|time: &f64| time.is_finite());
+                Content::Piece { deploy: DeployId::new(deploy).map_err(id)?, asked_at: asked_at.map(UnixTime), text: Secret::new(text) }
             }
             (None, Some(text)) => Content::Progress { text },
             _ => return Err("it has neither a request nor a progress".to_owned()),
@@ -533,7 +541,7 @@ mod tests {
             Content::Piece { text, .. } => (record.name, text),
             Content::Progress { .. } => panic!("a request has pieces"),
         };
-        NewRecord::pieces(&simulator(), request).into_iter().map(piece).rev().collect()
+        NewRecord::pieces(&simulator(), request, UnixTime(1.5)).into_iter().map(piece).rev().collect()
     }
 
     #[test]
@@ -558,13 +566,13 @@ mod tests {
 
     #[test]
     fn a_piece_stands_in_the_cluster_for_the_next_version_to_read() {
-        let piece = NewRecord::pieces(&simulator(), &request(&[("m1", "1")])).remove(0);
+        let piece = NewRecord::pieces(&simulator(), &request(&[("m1", "1")]), UnixTime(1.5)).remove(0);
         let expected = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {
                 "name": "mso-5f3fb791ee13522e-00000000000000ab-0-of-1",
                 "labels": {"mso.dots/simulator": "so", "simulation_id": "sim"},
-                "annotations": {"mso.dots/format": "1", "mso.dots/deploy": "00000000000000ab"},
+                "annotations": {"mso.dots/format": "1", "mso.dots/deploy": "00000000000000ab", "mso.dots/asked": "1.500"},
             },
             "immutable": true,
             "data": {
@@ -572,6 +580,11 @@ mod tests {
             },
         });
         assert_eq!(piece.manifest(&simulator()), expected);
+        let mut stored = expected;
+        stored["metadata"]["uid"] = json!("u");
+        stored["metadata"]["resourceVersion"] = json!("7");
+        let record = serde_json::from_value::<ConfigMap>(stored).unwrap().into_record(&simulator()).unwrap();
+        assert_eq!((record.name, record.content), (piece.name, piece.content));
     }
 
     #[test]

@@ -8,10 +8,11 @@ use std::time::Duration;
 use log::Level;
 
 use super::deadline::Deadline;
-use super::event::Body;
-use super::held::{Arrival, Held};
+use super::event::{BadRequest, Body, DeployRequest};
+use super::held::{Arrival, Held, addressable_models};
 use super::kept::{Kept, doom_pieces};
 use super::pod_state::Verdict;
+use super::refusal::UNAVAILABLE_LIMIT;
 use super::retention::KnownPod;
 use super::simulation::{Announced, Creation, Simulation};
 use super::{Orchestrator, SUBSCRIBERS_RETURN};
@@ -49,7 +50,7 @@ impl Orchestrator {
         for record in records {
             kept.note(&record);
             match record.content {
-                Content::Piece { deploy, text } => pieces.entry(deploy).or_default().push((record.name, text)),
+                Content::Piece { deploy, text, .. } => pieces.entry(deploy).or_default().push((record.name, text)),
                 Content::Progress { text } => progress = Progress::read(&text).map(Some),
             }
         }
@@ -120,6 +121,7 @@ impl Orchestrator {
         }
         for (deploy, pieces) in cut_off() {
             match read_request(id, deploy, pieces) {
+                Ok(request) if self.was_cut_off_long_ago(id, deploy, now) => self.refuse_what_was_cut_off(request, now),
                 Ok(request) => {
                     let came = Arrival { at: now.instant, connected_at: Some(now.instant), delivery: None };
                     self.held_requests.push(Held { simulation: TopicSegment::from(id), request: Ok(request), came });
@@ -133,6 +135,29 @@ impl Orchestrator {
                 }
             }
         }
+    }
+
+    /// So long that it may have been told as failed, when nobody could write that. Who asks for it again asks for a run.
+    fn was_cut_off_long_ago(&self, id: &SimulationId, deploy: &DeployId, now: Now) -> bool {
+        let pieces = self.records.get(id).into_iter().flat_map(|kept| kept.objects.values());
+        let mut asked_at = pieces.filter(|piece| piece.deploy.as_ref() == Some(deploy)).filter_map(|piece| piece.asked_at);
+        let is_old = |asked_at| self.server_time(now).seconds_since(asked_at) >= UNAVAILABLE_LIMIT.as_secs_f64();
+        let is_asked_again = |held: &Held| held.request.as_ref().is_ok_and(|request| (&request.simulation, &request.id) == (id, deploy));
+        asked_at.any(is_old) && !self.held_requests.iter().any(is_asked_again)
+    }
+
+    fn refuse_what_was_cut_off(&mut self, request: DeployRequest, now: Now) {
+        if let Some(kept) = self.records.get_mut(&request.simulation) {
+            doom_pieces(&mut kept.objects, |deploy| *deploy == request.id);
+            self.touched_records.insert(request.simulation.clone());
+        }
+        let minutes = UNAVAILABLE_LIMIT.as_secs() / 60;
+        let problem =
+            format!("it was cut off before it was recorded, more than {minutes} minutes ago: it may have been told as failed then");
+        let came = Arrival { at: now.instant, connected_at: Some(now.instant), delivery: None };
+        let simulation = TopicSegment::from(&request.simulation);
+        let request = Err(BadRequest { problem, models: addressable_models(Ok(request)) });
+        self.held_requests.push(Held { simulation, request, came });
     }
 
     /// The facts of the process before this one.

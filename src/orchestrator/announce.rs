@@ -127,8 +127,13 @@ impl Orchestrator {
         let Some(simulation) = self.simulations.get(id).filter(|simulation| simulation.models_ready != Announced::Published) else {
             return;
         };
+        let may_be_found = |model: &ModelId| {
+            let deploy = simulation.models.get(model).map(|model| &model.pod.deploy);
+            self.records.get(id).zip(deploy).is_some_and(|(kept, deploy)| kept.may_be_found(deploy))
+        };
+        let is_awaited = |model: &ModelId| simulation.untold_until_forgotten.contains(model) && may_be_found(model);
         let recorded = simulation.untold.iter().filter(|(_, revision)| self.is_recorded(id, **revision));
-        let models: Vec<ModelId> = recorded.map(|(model, _)| model.clone()).collect();
+        let models: Vec<ModelId> = recorded.map(|(model, _)| model.clone()).filter(|model| !is_awaited(model)).collect();
         for model in models {
             self.tell_end(id, &model);
         }
@@ -137,6 +142,7 @@ impl Orchestrator {
     fn tell_end(&mut self, id: &SimulationId, model_id: &ModelId) {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         simulation.untold.remove(model_id);
+        simulation.untold_until_forgotten.remove(model_id);
         let Some(Verdict { success, exit_code, .. }) = simulation.models.get(model_id).and_then(|model| model.verdict.clone()) else {
             return;
         };

@@ -66,7 +66,7 @@ impl Orchestrator {
             self.simulations.insert(id.clone(), Simulation::new(self.runs, request.keep_logs_hours));
             self.replace_pods_of_ended_run(&id);
         }
-        let Some(simulation) = self.simulations.get_mut(&id) else { return None };
+        let simulation = self.simulations.get_mut(&id)?;
         let adds_a_model = request.models.iter().any(|configuration| !simulation.models.contains_key(&configuration.model));
         if adds_a_model {
             self.record_request(&request, now);
@@ -367,9 +367,9 @@ impl Orchestrator {
                     self.ask(&pod);
                 }
                 // Nobody knows how long it stays away: the record cannot be waited for.
-                Creation::Refused(verdict) if !can_ask => self.conclude(&pod.simulation, &pod.model, verdict, Tell::Now),
+                Creation::Refused(verdict) if !can_ask => self.conclude(&pod.simulation, &pod.model, verdict, Tell::Unrecorded),
                 Creation::Due | Creation::NameTaken | Creation::WaitsForName if !can_ask => {
-                    self.conclude(&pod.simulation, &pod.model, verdict(refusal), Tell::Now);
+                    self.conclude(&pod.simulation, &pod.model, verdict(refusal), Tell::Unrecorded);
                 }
                 // Their own questions are under way, and have a limit of their own.
                 Creation::Due

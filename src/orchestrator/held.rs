@@ -229,7 +229,7 @@ impl Orchestrator {
             let problem = &blind.problem;
             self.say(Level::Error, format!("Simulation {id} was told as failed when nobody knew that it runs: it ends. {problem}"));
             for model in alive {
-                self.conclude(&id, &model, Verdict::failed_without_code("ToldAsFailed", problem), Tell::Now);
+                self.conclude(&id, &model, Verdict::failed_without_code("ToldAsFailed", problem), Tell::WhenRecorded);
             }
             self.take_for_told(&id, blind);
         }
@@ -285,7 +285,7 @@ impl Held {
 }
 
 /// Who is told that it ended, where it cannot be begun.
-fn addressable_models(request: Result<DeployRequest, BadRequest>) -> Vec<TopicSegment> {
+pub(super) fn addressable_models(request: Result<DeployRequest, BadRequest>) -> Vec<TopicSegment> {
     match request {
         Ok(request) => request.models.iter().map(|configuration| TopicSegment::from(&configuration.model)).collect(),
         Err(bad) => bad.models,

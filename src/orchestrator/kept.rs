@@ -11,6 +11,7 @@ use super::calls::backoff;
 use super::event::RecordCall;
 use super::pod_state::Verdict;
 use super::refusal::{Reason, Refusal, Remedy};
+use crate::clock::UnixTime;
 use crate::ids::{DeployId, RecordName, Uid};
 use crate::kube::record::{Content, NewRecord, Progress, Record};
 
@@ -60,6 +61,8 @@ pub(super) struct Object {
     pub uid: Uid,
     /// The request that it is a piece of; none: it is the progress.
     pub deploy: Option<DeployId>,
+    /// When that was asked for, in the API server's time.
+    pub asked_at: Option<UnixTime>,
     /// It is being deleted, and does not count as there.
     pub is_doomed: bool,
     pub in_flight: bool,
@@ -168,15 +171,16 @@ impl Kept {
     }
 
     pub(super) fn note(&mut self, record: &Record) {
-        let deploy = match &record.content {
-            Content::Piece { deploy, .. } => Some(deploy.clone()),
+        let (deploy, asked_at) = match &record.content {
+            Content::Piece { deploy, asked_at, .. } => (Some(deploy.clone()), *asked_at),
             Content::Progress { text } => {
                 self.version = Some(record.version.clone());
                 self.text.clone_from(text);
-                None
+                (None, None)
             }
         };
-        self.objects.insert(record.name.clone(), Object { uid: record.uid.clone(), deploy, is_doomed: false, in_flight: false });
+        let object = Object { uid: record.uid.clone(), deploy, asked_at, is_doomed: false, in_flight: false };
+        self.objects.insert(record.name.clone(), object);
     }
 
     /// What stands in the way of this call.
@@ -198,6 +202,12 @@ impl Kept {
     pub(super) fn doom_given_up(&mut self) {
         doom_pieces(&mut self.objects, |deploy| self.given_up.contains(deploy));
         self.pieces_due.retain(|_, due| due.in_flight || due.may_be_there || !self.given_up.contains(&due.deploy));
+    }
+
+    /// A next process may find something of this request.
+    pub(super) fn may_be_found(&self, deploy: &DeployId) -> bool {
+        self.objects.values().any(|object| object.deploy.as_ref() == Some(deploy))
+            || self.pieces_due.values().any(|due| due.deploy == *deploy)
     }
 
     /// Of this write it is not known whether it was done.

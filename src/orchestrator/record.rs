@@ -11,7 +11,7 @@ use super::deploy::verdict;
 use super::event::{Command, DeployRequest, RecordAnswer, RecordCall, RecordOutcome};
 use super::kept::{Kept, PieceDue, ProgressCall, Revision, Trouble, Write, doom_pieces};
 use super::pod_state::Verdict;
-use super::refusal::{Reason, Remedy, refusal};
+use super::refusal::{Reason, Remedy, UNAVAILABLE_LIMIT, refusal};
 use super::retention::KnownPod;
 use super::simulation::{Creation, Model, Simulation};
 use super::{Orchestrator, Tell};
@@ -34,7 +34,7 @@ impl Orchestrator {
         if !self.keeps_records || (goes_on && !self.records.contains_key(id)) {
             return;
         }
-        let name = RecordName::of_progress(&self.simulator, id);
+        let (name, asked_at) = (RecordName::of_progress(&self.simulator, id), self.server_time(now));
         let kept = self.records.entry(id.clone()).or_insert_with(|| Kept::new(name));
         if kept.over.take().is_some() {
             kept.named = 0;
@@ -42,7 +42,7 @@ impl Orchestrator {
             // An acknowledgement waits for the progress that says so: until then it says that this very request is over, perhaps.
             kept.changed += 1;
         }
-        let mut missing = NewRecord::pieces(&self.simulator, request);
+        let mut missing = NewRecord::pieces(&self.simulator, request, asked_at);
         missing.retain(|piece| !kept.objects.contains_key(&piece.name));
         if missing.is_empty() {
             self.fact_waited_for(id);
@@ -213,6 +213,7 @@ impl Orchestrator {
             (_, Err(error)) if is_of_progress => self.on_progress_failed(&id, &call, error, now),
             (_, Err(error)) => self.on_piece_failed(&id, &call, error, now),
         }
+        self.touched.insert(id.clone());
         self.touched_records.insert(id);
     }
 
@@ -359,6 +360,9 @@ impl Orchestrator {
         if !may_be_there || is_overdue {
             self.fail_unrecorded(id, &deploy, &verdict);
         }
+        if is_overdue {
+            self.tell_what_may_be_found(id, now);
+        }
     }
 
     /// We may not: from here on nothing waits for a record, and what there is to know stands on the pods.
@@ -398,8 +402,17 @@ impl Orchestrator {
             self.touched_records.insert(id.clone());
         }
         for model in models {
-            self.conclude(id, &model, verdict.clone(), Tell::Now);
+            self.conclude(id, &model, verdict.clone(), Tell::WhenForgotten);
         }
+    }
+
+    /// Whether anything is left of what was given up cannot be found out: of what is so old a next process begins only what a progress
+    /// names, one that was written without an answer.
+    fn tell_what_may_be_found(&mut self, id: &SimulationId, now: Now) {
+        let Some(simulation) = self.simulations.get_mut(id) else { return };
+        let Simulation { models, untold_until_forgotten, .. } = simulation;
+        let is_old = |model: &Model| now.instant.saturating_duration_since(model.asked_at) >= UNAVAILABLE_LIMIT;
+        untold_until_forgotten.retain(|model| !models.get(model).is_some_and(is_old));
     }
 
     /// Of a request that comes after one that could not be recorded.
@@ -457,9 +470,13 @@ impl Orchestrator {
         let refusal = refusal(error);
         kept.delete_trouble.go_on(&refusal, &mut self.jitter, now.instant);
         let since = kept.delete_trouble.since(now.instant);
+        let is_overdue = kept.delete_trouble.is_overdue(&refusal, since, now.instant);
         let is_waited_for = self.held_requests.iter().any(|held| held.simulation == TopicSegment::from(id));
         if let Some(level) = kept.delete_trouble.is_to_be_said(is_waited_for, now.instant) {
             self.say(level, format!("The record of simulation {id} cannot be deleted: {}. Trying again.", refusal.message));
+        }
+        if is_overdue {
+            self.tell_what_may_be_found(id, now);
         }
         self.give_up_held(&refusal, Some(id), since, now);
     }

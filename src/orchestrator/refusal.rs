@@ -9,7 +9,7 @@ use super::pod_state::one_line;
 use crate::kube::error::{Error, Status};
 
 /// What has not come by then will not come by waiting.
-const UNAVAILABLE_LIMIT: Duration = Duration::from_secs(5 * 60);
+pub(super) const UNAVAILABLE_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// A token that is replaced, or a Role that is mended, is so within moments.
 const DENIED_LIMIT: Duration = Duration::from_secs(2 * 60);
 /// Other simulations end and give their quota back.

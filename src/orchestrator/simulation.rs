@@ -39,6 +39,8 @@ pub(super) struct Simulation {
     pub models_ready: Announced,
     /// Models that have ended, which is told when the record holds it.
     pub untold: BTreeMap<ModelId, Revision>,
+    /// Those among them whose request is given up, while a next process may find it.
+    pub untold_until_forgotten: BTreeSet<ModelId>,
     /// All had ended when this process began: the one before it may have told the end. Who heard that asks for a new run.
     pub end_may_be_told: bool,
     /// `ModelHasTerminated` that the broker has not acknowledged: the end of all waits for them.
@@ -146,6 +148,7 @@ impl Simulation {
             failed: 0,
             models_ready: Announced::No,
             untold: BTreeMap::new(),
+            untold_until_forgotten: BTreeSet::new(),
             end_may_be_told: false,
             unacknowledged: 0,
             mark: None,

@@ -22,6 +22,7 @@ pub struct Records {
     pub refuses_pieces: bool,
     pub deletes_are_away: bool,
     pub updates_are_away: bool,
+    pub answers_are_lost: bool,
     /// Something on the way sends it twice, and gives the second answer.
     pub repeats_the_next_update: bool,
 }
@@ -57,6 +58,11 @@ impl Records {
     }
 
     pub fn carry_out(&mut self, call: &RecordCall) -> Result<RecordAnswer, Error> {
+        let result = self.answer_to(call);
+        if self.answers_are_lost { Err(Error::Lost("no answer".to_owned())) } else { result }
+    }
+
+    fn answer_to(&mut self, call: &RecordCall) -> Result<RecordAnswer, Error> {
         if self.are_forbidden {
             return Err(refused(403, "User \"u\" cannot patch resource \"configmaps\""));
         }
@@ -77,7 +83,7 @@ impl Records {
         }
         if self.repeats_the_next_update && matches!(call, RecordCall::Update { .. }) {
             self.repeats_the_next_update = false;
-            let _ = self.carry_out(call);
+            let _ = self.answer_to(call);
         }
         self.changes += 1;
         let version = self.changes.to_string();
