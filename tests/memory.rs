@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use devkit::feed::Feed;
 use mso::clock;
-use mso::clock;
 use mso::config::Config;
 use mso::ids::{DeployId, ModelId, PodName, RecordName, SimulationId, SimulatorId, SimulatorName};
 use mso::kube::pod::Variable;
