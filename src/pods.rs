@@ -1,22 +1,24 @@
 //! The body of the thread `pods`: lists the pods of ours, then watches, resumes, and lists again where a watch cannot go on.
 //!
-//! It passes on what it sees. What that means for a model is decided elsewhere.
+//! [`Follower`] says what comes next, and is pure; the thread around it asks, sends and sleeps. What a pod means for a model is decided
+//! elsewhere.
 
 use std::convert::Infallible;
 use std::ops::RangeInclusive;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
 use crate::clock;
 use crate::kube::error::Error;
-use crate::kube::{Client, WATCH_IDLE_TIME, WatchEvent};
+use crate::kube::record::Found;
+use crate::kube::{Client, PodList, WATCH_IDLE_TIME, WatchEvent};
 use crate::orchestrator::event::{Event, PodsEvent};
 use crate::supervise::Beat;
 
 /// Under five minutes, as load balancers may cut what is older; random, so that clients do not come together.
-const WATCH_SECONDS: RangeInclusive<u32> = 240..=290;
+pub const WATCH_SECONDS: RangeInclusive<u32> = 240..=290;
 
 /// A watch that ends sooner and without an event is cut by something between us and the API server. At once again would be a busy loop.
 const WATCH_TIME_MIN: Duration = Duration::from_secs(1);
@@ -42,97 +44,39 @@ struct Closed;
 type Send<'a> = &'a dyn Fn(PodsEvent) -> Result<(), Closed>;
 
 fn follow(client: &Client, send: Send<'_>, beat: &Beat) -> Result<Infallible, Closed> {
-    // From where to watch; none before a list, and where only a list helps.
-    let mut position: Option<String> = None;
-    let mut listed_before = false;
-    let mut failures = 0;
-    read_records(client, send, beat)?;
+    let mut follower = Follower::default();
     loop {
-        let (problem, is_failure) = match &mut position {
-            None => match list(client, send, beat, !listed_before)? {
-                Ok(version) => {
-                    listed_before = true;
-                    position = Some(version);
-                    continue;
+        let Turn { events, pause } = match follower.asks(clock::now().instant) {
+            Ask::Records => {
+                let result = client.list_records(beat);
+                follower.records_are_read(result, clock::now().instant, fastrand::f64())
+            }
+            Ask::List { is_first } => {
+                let result = client.list_pods(beat);
+                if let Ok(list) = &result {
+                    let level = if is_first { log::Level::Info } else { log::Level::Debug };
+                    log::log!(level, "{} pods of ours", list.pods.len());
                 }
-                Err(error) => (Some(error), true),
-            },
-            Some(version) => {
-                let ended = watch(client, send, beat, version)?;
-                if ended.time >= HEALTHY_TIME {
-                    failures = 0;
-                }
-                if ended.needs_list() {
-                    position = None;
-                }
-                let expired = ended.is_expired();
-                (ended.problem(), !expired)
+                follower.pods_are_listed(result, fastrand::f64())
+            }
+            Ask::Watch { from } => {
+                let error = watch(client, &from, &mut follower, send, beat)?;
+                follower.watch_has_ended(error, clock::now().instant, fastrand::f64())
             }
         };
-        let Some(error) = problem else { continue };
-        let wait = pause(&mut failures, &error, fastrand::f64());
-        log::debug!("pods: {error}; in {wait:?} {}", if position.is_some() { "the watch goes on" } else { "they are listed" });
-        if is_failure {
-            send(PodsEvent::Failed(error))?;
+        events.into_iter().try_for_each(send)?;
+        if !pause.is_zero() {
+            beat.wait(|| thread::sleep(pause));
         }
-        beat.wait(|| thread::sleep(wait));
     }
 }
 
-/// Once, before the first list: what an earlier process of ours left. It tries for as long as it takes, but for a right that does not come.
-fn read_records(client: &Client, send: Send<'_>, beat: &Beat) -> Result<(), Closed> {
-    let mut failures = 0;
-    let mut forbidden_at = None;
-    loop {
-        let error = match client.list_records(beat) {
-            Ok(found) => return send(PodsEvent::Records(found)),
-            Err(error) => error,
-        };
-        log::debug!("records: {error}");
-        let wait = if error.code() == Some(403) {
-            let now = clock::now().instant;
-            if forbidden_at.is_none() {
-                let minutes = ROLES_KNOWN_AFTER.as_secs() / 60;
-                log::warn!("ConfigMaps may not be read: {error}. Requests wait for that right, {minutes} minutes at most.");
-            }
-            if now.saturating_duration_since(*forbidden_at.get_or_insert(now)) >= ROLES_KNOWN_AFTER {
-                return send(PodsEvent::RecordsForbidden(error));
-            }
-            FORBIDDEN_PAUSE
-        } else {
-            forbidden_at = None;
-            let wait = pause(&mut failures, &error, fastrand::f64());
-            send(PodsEvent::Failed(error))?;
-            wait
-        };
-        beat.wait(|| thread::sleep(wait));
-    }
-}
-
-/// The version to watch from.
-fn list(client: &Client, send: Send<'_>, beat: &Beat, is_first: bool) -> Result<Result<String, Error>, Closed> {
-    let list = match client.list_pods(beat) {
-        Ok(list) => list,
-        Err(error) => return Ok(Err(error)),
-    };
-    let level = if is_first { log::Level::Info } else { log::Level::Debug };
-    log::log!(level, "{} pods of ours", list.pods.len());
-    if let Some(time) = list.server_time {
-        send(PodsEvent::ServerTime(time))?;
-    }
-    send(PodsEvent::Listed(list.pods))?;
-    Ok(Ok(list.resource_version))
-}
-
-/// Passes on what happens until the watch ends. `version` goes on with each event.
-fn watch(client: &Client, send: Send<'_>, beat: &Beat, version: &mut String) -> Result<Ended, Closed> {
-    let began_at = clock::now().instant;
-    let mut events = 0;
-    let ended = |error, events| Ended { error, events, time: clock::now().instant.saturating_duration_since(began_at) };
+/// Passes on what happens until the watch ends. Why it did; `None` where the API server ended it in order.
+fn watch(client: &Client, from: &str, follower: &mut Follower, send: Send<'_>, beat: &Beat) -> Result<Option<Error>, Closed> {
     beat.works();
-    let watch = match client.watch_pods(version, fastrand::u32(WATCH_SECONDS)) {
+    let watch = match client.watch_pods(from, fastrand::u32(WATCH_SECONDS)) {
         Ok(watch) => watch,
-        Err(error) => return Ok(ended(Some(error), events)),
+        Err(error) => return Ok(Some(error)),
     };
     if let Some(time) = watch.server_time {
         send(PodsEvent::ServerTime(time))?;
@@ -140,26 +84,140 @@ fn watch(client: &Client, send: Send<'_>, beat: &Beat, version: &mut String) -> 
     beat.works();
     for event in watch {
         beat.works();
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => return Ok(ended(Some(error), events)),
-        };
-        events += 1;
-        event.resource_version().clone_into(version);
         match event {
-            WatchEvent::Changed(pod) => send(PodsEvent::Changed(Box::new(pod)))?,
-            WatchEvent::Deleted(pod) => send(PodsEvent::Deleted(Box::new(pod)))?,
-            WatchEvent::Bookmark(_) => send(PodsEvent::Bookmark)?,
+            Ok(event) => send(follower.watch_says(event))?,
+            Err(error) => return Ok(Some(error)),
         }
     }
-    Ok(ended(None, events))
+    Ok(None)
+}
+
+/// What comes next, and what there is to remember for it.
+#[derive(Debug)]
+pub struct Follower {
+    next: Ask,
+    /// ConfigMaps.
+    forbidden_since: Option<Instant>,
+    watch_began_at: Option<Instant>,
+    /// Bookmarks too.
+    watch_events: u64,
+    /// Since all was well.
+    failures: u32,
+}
+
+/// Of the API server.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    /// Once, before the first list: what an earlier process of ours left. It is tried for as long as it takes, but for a right that does not come.
+    Records,
+    List {
+        is_first: bool,
+    },
+    Watch {
+        /// This version, which goes on with each event.
+        from: String,
+    },
+}
+
+impl Default for Follower {
+    fn default() -> Self {
+        Self { next: Ask::Records, forbidden_since: None, watch_began_at: None, watch_events: 0, failures: 0 }
+    }
+}
+
+/// What follows from an answer: this is sent, and the next thing asked for after a pause.
+#[derive(Debug)]
+pub struct Turn {
+    pub events: Vec<PodsEvent>,
+    pub pause: Duration,
+}
+
+impl Turn {
+    fn at_once(events: Vec<PodsEvent>) -> Self {
+        Self { events, pause: Duration::ZERO }
+    }
+}
+
+/// `jitter` is from 0 to 1.
+impl Follower {
+    pub fn asks(&mut self, now: Instant) -> Ask {
+        self.watch_began_at = Some(now);
+        self.watch_events = 0;
+        self.next.clone()
+    }
+
+    pub fn records_are_read(&mut self, result: Result<Found, Error>, now: Instant, jitter: f64) -> Turn {
+        let done = match result {
+            Ok(found) => PodsEvent::Records(found),
+            Err(error) if error.code() == Some(403) => {
+                if self.forbidden_since.is_none() {
+                    let minutes = ROLES_KNOWN_AFTER.as_secs() / 60;
+                    log::warn!("ConfigMaps may not be read: {error}. Requests wait for that right, {minutes} minutes at most.");
+                }
+                let since = *self.forbidden_since.get_or_insert(now);
+                if now.saturating_duration_since(since) < ROLES_KNOWN_AFTER {
+                    log::debug!("{error}; in {FORBIDDEN_PAUSE:?}: {:?}", self.next);
+                    return Turn { events: Vec::new(), pause: FORBIDDEN_PAUSE };
+                }
+                PodsEvent::RecordsForbidden(error)
+            }
+            Err(error) => {
+                self.forbidden_since = None;
+                return self.failed(error, jitter);
+            }
+        };
+        self.failures = 0;
+        self.next = Ask::List { is_first: true };
+        Turn::at_once(vec![done])
+    }
+
+    pub fn pods_are_listed(&mut self, result: Result<PodList, Error>, jitter: f64) -> Turn {
+        match result {
+            Ok(PodList { pods, resource_version, server_time }) => {
+                self.next = Ask::Watch { from: resource_version };
+                Turn::at_once(server_time.map(PodsEvent::ServerTime).into_iter().chain([PodsEvent::Listed(pods)]).collect())
+            }
+            Err(error) => self.failed(error, jitter),
+        }
+    }
+
+    pub fn watch_says(&mut self, event: WatchEvent) -> PodsEvent {
+        self.watch_events += 1;
+        self.next = Ask::Watch { from: event.resource_version().to_owned() };
+        match event {
+            WatchEvent::Changed(pod) => PodsEvent::Changed(Box::new(pod)),
+            WatchEvent::Deleted(pod) => PodsEvent::Deleted(Box::new(pod)),
+            WatchEvent::Bookmark(_) => PodsEvent::Bookmark,
+        }
+    }
+
+    /// `error` is `None` where the API server ended it in order.
+    pub fn watch_has_ended(&mut self, error: Option<Error>, now: Instant, jitter: f64) -> Turn {
+        let time = self.watch_began_at.map_or(Duration::ZERO, |began_at| now.saturating_duration_since(began_at));
+        let ended = Ended { error, events: self.watch_events, time };
+        if ended.time >= HEALTHY_TIME {
+            self.failures = 0;
+        }
+        if ended.needs_list() {
+            self.next = Ask::List { is_first: false };
+        }
+        let is_expired = ended.is_expired();
+        let Some(error) = ended.problem() else { return Turn::at_once(Vec::new()) };
+        let turn = self.failed(error, jitter);
+        if is_expired { Turn { events: Vec::new(), ..turn } } else { turn }
+    }
+
+    fn failed(&mut self, error: Error, jitter: f64) -> Turn {
+        let pause = pause(&mut self.failures, &error, jitter);
+        log::debug!("{error}; in {pause:?}: {:?}", self.next);
+        Turn { events: vec![PodsEvent::Failed(error)], pause }
+    }
 }
 
 /// How a watch ended.
 struct Ended {
     /// None where the API server ended it in order.
     error: Option<Error>,
-    /// Bookmarks too.
     events: u64,
     time: Duration,
 }
@@ -190,7 +248,7 @@ impl Ended {
     }
 }
 
-/// Doubles with each failure. `jitter`, from 0 to 1, adds up to as much again.
+/// Doubles with each failure. `jitter` adds up to as much again.
 fn pause(failures: &mut u32, error: &Error, jitter: f64) -> Duration {
     let wait = PAUSE_FIRST.saturating_mul(1 << (*failures).min(16)).min(PAUSE_MAX);
     *failures = failures.saturating_add(1);
@@ -200,6 +258,7 @@ fn pause(failures: &mut u32, error: &Error, jitter: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::UnixTime;
     use crate::kube::error::{Cause, Details, Status};
 
     fn refused(code: u16) -> Error {
@@ -233,10 +292,80 @@ mod tests {
             ("an event that cannot be read", Some(Error::Unreadable("?".to_owned())), 9, 9, pause, list),
         ];
         for (phrase, error, events, time_ms, pauses, lists) in cases {
-            let ended = Ended { error, events, time: Duration::from_millis(time_ms) };
-            assert_eq!(ended.needs_list(), lists, "{phrase}: list");
-            assert_eq!(ended.problem().is_some(), pauses, "{phrase}: pause");
+            let (mut follower, began_at) = watching("5");
+            let bookmark = |number: u64| follower.watch_says(WatchEvent::Bookmark(number.to_string()));
+            (0..events).map(bookmark).for_each(|event| assert!(matches!(event, PodsEvent::Bookmark)));
+            let is_expired = error.as_ref().is_some_and(Error::is_expired);
+            let turn = follower.watch_has_ended(error, began_at + Duration::from_millis(time_ms), 0.0);
+            assert_eq!(!turn.pause.is_zero(), pauses, "{phrase}: pause");
+            let failed = matches!(turn.events.as_slice(), [PodsEvent::Failed(_)]);
+            assert_eq!(failed, pauses && !is_expired, "{phrase}: {:?}", turn.events);
+            let from = if events == 0 { "5".to_owned() } else { (events - 1).to_string() };
+            let next = if lists { Ask::List { is_first: false } } else { Ask::Watch { from } };
+            assert_eq!(follower.asks(began_at), next, "{phrase}");
         }
+    }
+
+    /// From this version, and since when.
+    fn watching(version: &str) -> (Follower, Instant) {
+        let now = clock::now().instant;
+        let mut follower = Follower::default();
+        follower.records_are_read(Ok(Found::default()), now, 0.0);
+        let list = PodList { resource_version: version.to_owned(), server_time: Some(UnixTime(7.0)), ..PodList::default() };
+        let turn = follower.pods_are_listed(Ok(list), 0.0);
+        assert!(matches!(turn.events.as_slice(), [PodsEvent::ServerTime(UnixTime(7.0)), PodsEvent::Listed(_)]), "{turn:?}");
+        assert_eq!(follower.asks(now), Ask::Watch { from: version.to_owned() });
+        (follower, now)
+    }
+
+    #[test]
+    fn what_fails_is_asked_for_again_and_the_first_list_comes_after_the_records() {
+        let now = clock::now().instant;
+        let mut follower = Follower::default();
+        let lost = || Error::Lost(String::new());
+        assert_eq!(follower.asks(now), Ask::Records);
+        let turn = follower.records_are_read(Err(lost()), now, 0.0);
+        assert!(matches!(turn.events.as_slice(), [PodsEvent::Failed(_)]) && turn.pause == PAUSE_FIRST, "{turn:?}");
+        assert_eq!(follower.asks(now), Ask::Records);
+        let turn = follower.records_are_read(Ok(Found::default()), now, 0.0);
+        assert!(matches!(turn.events.as_slice(), [PodsEvent::Records(_)]) && turn.pause.is_zero(), "{turn:?}");
+        for pause in [PAUSE_FIRST, PAUSE_FIRST * 2] {
+            assert_eq!(follower.asks(now), Ask::List { is_first: true });
+            let turn = follower.pods_are_listed(Err(lost()), 0.0);
+            assert!(matches!(turn.events.as_slice(), [PodsEvent::Failed(_)]) && turn.pause == pause, "{turn:?}");
+        }
+        follower.pods_are_listed(Ok(PodList::default()), 0.0);
+        assert_eq!(follower.asks(now), Ask::Watch { from: String::new() });
+    }
+
+    #[test]
+    fn records_are_done_without_once_they_were_forbidden_all_the_time_that_an_api_server_needs_to_know_its_roles() {
+        let began_at = clock::now().instant;
+        let mut follower = Follower::default();
+        let forbidden = |follower: &mut Follower, at| follower.records_are_read(Err(refused(403)), at, 0.0);
+        let waits = |turn: &Turn| turn.events.is_empty() && turn.pause == FORBIDDEN_PAUSE;
+        let almost = ROLES_KNOWN_AFTER.checked_sub(Duration::from_millis(1)).unwrap();
+        assert!(waits(&forbidden(&mut follower, began_at)));
+        assert!(waits(&forbidden(&mut follower, began_at + almost)));
+        follower.records_are_read(Err(refused(500)), began_at + almost, 0.0);
+        let again_at = began_at + ROLES_KNOWN_AFTER;
+        assert!(waits(&forbidden(&mut follower, again_at)), "another answer came in between");
+        assert_eq!(follower.asks(again_at), Ask::Records);
+        let turn = forbidden(&mut follower, again_at + ROLES_KNOWN_AFTER);
+        assert!(matches!(turn.events.as_slice(), [PodsEvent::RecordsForbidden(_)]) && turn.pause.is_zero(), "{turn:?}");
+        assert_eq!(follower.asks(again_at), Ask::List { is_first: true });
+    }
+
+    #[test]
+    fn a_watch_of_minutes_ends_what_failed_before_it() {
+        let (mut follower, began_at) = watching("5");
+        let mut fails_after = |time| {
+            follower.asks(began_at);
+            follower.watch_has_ended(Some(Error::Lost(String::new())), began_at + time, 0.0).pause
+        };
+        let almost = HEALTHY_TIME.checked_sub(Duration::from_millis(1)).unwrap();
+        let pauses = [Duration::ZERO, WATCH_TIME_MIN, almost, HEALTHY_TIME].map(|time| fails_after(time).as_millis());
+        assert_eq!(pauses, [800, 1_600, 3_200, 800]);
     }
 
     #[test]
