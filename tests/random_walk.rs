@@ -378,7 +378,7 @@ impl World {
         if self.random.u8(0..4) == 0 {
             self.api_is_away();
         }
-        self.handle(Event::Pods(PodsEvent::Records(self.records.all().into())));
+        self.handle(Event::Pods(PodsEvent::Records(self.records.found())));
         self.take_list();
         self.list_arrives();
     }

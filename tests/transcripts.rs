@@ -129,7 +129,7 @@ impl Session {
 
     /// What the process before left.
     fn finds(&mut self, pods: Vec<Value>) {
-        self.handle("the records", Event::Pods(PodsEvent::Records(self.records.all().into())));
+        self.handle("the records", Event::Pods(PodsEvent::Records(self.records.found())));
         self.listed(pods);
     }
 

@@ -192,15 +192,9 @@ pub struct Found {
     bytes: usize,
 }
 
-impl From<Vec<Record>> for Found {
-    fn from(records: Vec<Record>) -> Self {
-        Self { records, ..Self::default() }
-    }
-}
-
 impl Found {
     /// In the order of their names, as the API lists them. Where there is one too many its simulation is left out as a whole.
-    pub(super) fn add(&mut self, record: Record) {
+    pub fn add(&mut self, record: Record) {
         self.bytes += match &record.content {
             Content::Piece { text, .. } => text.reveal().len(),
             Content::Progress { text } => text.len(),

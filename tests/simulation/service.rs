@@ -1,7 +1,7 @@
 //! One process of the service: its core and its outbox, and around them, in the place of its threads, what translates between those and
-//! the world. It decides nothing.
+//! the world. It decides nothing; what the thread `pods` decides is the product's own.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use devkit::broker::{ConnectionId, Input, Output};
 use mso::clock::UnixTime;
@@ -9,13 +9,14 @@ use mso::config::PodSettings;
 use mso::ids::{SimulationId, SimulatorName};
 use mso::kube::error::Error;
 use mso::kube::pod::Pod;
-use mso::kube::record::{ConfigMap, Record};
+use mso::kube::record::{ConfigMap, Found};
 use mso::kube::request::Request;
-use mso::kube::{Page, Watch, WatchEvent, answer};
+use mso::kube::{Page, PodList, Watch, answer};
 use mso::mqtt;
 use mso::mqtt::outbox::{Again, Begun, Outbox, Packet as Outgoing};
 use mso::orchestrator::Orchestrator;
 use mso::orchestrator::event::{BrokerEvent, CallOutcome, Command, CrashLog, Event, PodCall, PodsEvent, RecordCall, RecordOutcome};
+use mso::pods::{Ask, Follower, Turn, WATCH_SECONDS};
 use rumqttc::mqttbytes::v4::{Connect, Packet, PubAck, PubRel, Publish};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -25,7 +26,6 @@ use crate::world::{Item, NAMESPACE, START, World};
 const WORKERS: usize = 2;
 const ADDRESS: &str = "https://api";
 const RETRY: Duration = Duration::from_secs(1);
-const WATCH_SECONDS: u32 = 270;
 
 pub struct Process {
     pub core: Orchestrator,
@@ -36,16 +36,11 @@ pub struct Process {
     packet_id: u16,
     pub to_broker_due: Duration,
     pub from_broker_due: Duration,
-    pods: Pods,
+    follower: Follower,
+    /// The records of the pages so far.
+    found: Found,
     /// The number of the watch that goes on, and of none before it.
     watch: Option<u64>,
-}
-
-/// What the thread `pods` does next.
-enum Pods {
-    ReadRecords { found: Vec<Record>, next: String },
-    List { is_first: bool },
-    WatchFrom(String),
 }
 
 /// A request to the API server, and what its answer is for.
@@ -72,7 +67,8 @@ impl Process {
             packet_id: 0,
             to_broker_due: Duration::ZERO,
             from_broker_due: Duration::ZERO,
-            pods: Pods::ReadRecords { found: Vec::new(), next: String::new() },
+            follower: Follower::default(),
+            found: Found::default(),
             watch: None,
         }
     }
@@ -153,74 +149,69 @@ impl World {
         }
     }
 
-    // The thread `pods`.
+    // The thread `pods`, and the client's pages.
 
     pub fn service_follows_pods(&mut self) {
+        let now = self.now().instant;
         let Some(process) = &mut self.process else { return };
-        let (words, call, request) = match &process.pods {
-            Pods::ReadRecords { next, .. } => {
-                ("read records".to_owned(), Call::Records, Request::list_records(NAMESPACE, &simulator(), 2, next))
+        match process.follower.asks(now) {
+            Ask::Records => {
+                process.found = Found::default();
+                self.read_records_from("");
             }
-            Pods::List { is_first } => {
-                ("list pods".to_owned(), Call::Pods { is_first: *is_first }, Request::list(NAMESPACE, &simulator(), Some(500), ""))
+            Ask::List { is_first } => {
+                let request = Request::list(NAMESPACE, &simulator(), Some(500), "");
+                self.send_call("list pods".to_owned(), Call::Pods { is_first }, request);
             }
-            Pods::WatchFrom(version) => {
+            Ask::Watch { from } => {
                 self.watches += 1;
                 let number = self.watches;
                 process.watch = Some(number);
-                let request = Request::watch(NAMESPACE, &simulator(), version, WATCH_SECONDS);
-                (format!("watch pods from {version}"), Call::Watch { number }, request)
-            }
-        };
-        self.send_call(words, call, request);
-    }
-
-    /// Of a list; `None` where it failed and is tried again.
-    fn page<T: DeserializeOwned>(&mut self, result: Result<Vec<u8>, Error>) -> Option<Page<T>> {
-        match result {
-            Ok(body) => Some(serde_json::from_slice(&body).expect("a list")),
-            Err(error) => {
-                self.pods_fail(error);
-                None
+                let seconds = self.random.u32(WATCH_SECONDS);
+                let request = Request::watch(NAMESPACE, &simulator(), &from, seconds);
+                self.send_call(format!("watch pods from {from}"), Call::Watch { number }, request);
             }
         }
+    }
+
+    fn read_records_from(&mut self, next: &str) {
+        let request = Request::list_records(NAMESPACE, &simulator(), 2, next);
+        self.send_call("read records".to_owned(), Call::Records, request);
     }
 
     fn records_are_read(&mut self, result: Result<Vec<u8>, Error>) {
-        if let Err(error) = &result
-            && let Some(rest) = error.rest_of_list()
-            && let Some(Process { pods: Pods::ReadRecords { next, .. }, .. }) = &mut self.process
-        {
-            rest.clone_into(next);
-            return self.service_follows_pods();
-        }
-        let Some(page) = self.page::<ConfigMap>(result) else { return };
         let Some(process) = &mut self.process else { return };
-        let Pods::ReadRecords { found, next } = &mut process.pods else { return };
-        found.extend(page.items.into_iter().map(|item| item.into_record(&simulator()).expect("a record")));
-        *next = page.metadata.r#continue;
-        if next.is_empty() {
-            let found = std::mem::take(found);
-            process.pods = Pods::List { is_first: true };
-            self.tell(Event::Pods(PodsEvent::Records(found.into())));
-        }
-        self.service_follows_pods();
+        let result = match result {
+            Ok(body) => {
+                let page: Page<ConfigMap> = a_list(&body);
+                page.items.into_iter().for_each(|item| process.found.add(item.into_record(&simulator()).expect("a record")));
+                if !page.metadata.r#continue.is_empty() {
+                    return self.read_records_from(&page.metadata.r#continue);
+                }
+                Ok(std::mem::take(&mut process.found))
+            }
+            Err(error) => match error.rest_of_list() {
+                Some(rest) => return self.read_records_from(rest),
+                None => Err(error),
+            },
+        };
+        self.takes_turn(|follower, now, jitter| follower.records_are_read(result, now, jitter));
     }
 
     fn pods_are_listed(&mut self, result: Result<Vec<u8>, Error>) {
-        let Some(page) = self.page::<Pod>(result) else { return };
-        let Some(process) = &mut self.process else { return };
-        process.pods = Pods::WatchFrom(page.metadata.resource_version);
-        self.tell_server_time();
-        self.tell(Event::Pods(PodsEvent::Listed(page.items)));
-        self.service_follows_pods();
+        let server_time = Some(self.server_time());
+        let list = result.map(|body| {
+            let page: Page<Pod> = a_list(&body);
+            PodList { pods: page.items, resource_version: page.metadata.resource_version, server_time }
+        });
+        self.takes_turn(|follower, _, jitter| follower.pods_are_listed(list, jitter));
     }
 
     fn watch_is_answered(&mut self, number: u64, result: Result<Vec<u8>, Error>) {
         match result {
-            Err(error) => self.watch_has_failed(error),
+            Err(error) => self.watch_has_ended(Some(error)),
             // The watch may have said all that it had to say, and ended, before this.
-            Ok(_) if self.is_watching(number) => self.tell_server_time(),
+            Ok(_) if self.is_watching(number) => self.tell(Event::Pods(PodsEvent::ServerTime(self.server_time()))),
             Ok(_) => {}
         }
     }
@@ -233,43 +224,40 @@ impl World {
         if !self.is_watching(number) {
             return;
         }
-        let Some(event) = event else { return self.service_follows_pods() };
+        let Some(event) = event else { return self.watch_has_ended(None) };
         let line = format!("{event}\n");
-        let event = Watch::new(std::io::Cursor::new(line), ADDRESS, None).next().expect("a line is an event");
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => return self.watch_has_failed(error),
-        };
-        if let Some(Process { pods: Pods::WatchFrom(version), .. }) = &mut self.process {
-            event.resource_version().clone_into(version);
+        match Watch::new(std::io::Cursor::new(line), ADDRESS, None).next().expect("a line is an event") {
+            Err(error) => self.watch_has_ended(Some(error)),
+            Ok(event) => {
+                let Some(process) = &mut self.process else { return };
+                let event = process.follower.watch_says(event);
+                self.tell(Event::Pods(event));
+            }
         }
-        let event = match event {
-            WatchEvent::Changed(pod) => PodsEvent::Changed(Box::new(pod)),
-            WatchEvent::Deleted(pod) => PodsEvent::Deleted(Box::new(pod)),
-            WatchEvent::Bookmark(_) => PodsEvent::Bookmark,
-        };
-        self.tell(Event::Pods(event));
     }
 
-    fn watch_has_failed(&mut self, error: Error) {
+    fn watch_has_ended(&mut self, error: Option<Error>) {
         let Some(process) = &mut self.process else { return };
         // What it would still say is of no use.
         process.watch = None;
-        if error.is_expired() {
-            process.pods = Pods::List { is_first: false };
-            return self.service_follows_pods();
-        }
-        self.pods_fail(error);
+        self.takes_turn(|follower, now, jitter| follower.watch_has_ended(error, now, jitter));
     }
 
-    fn pods_fail(&mut self, error: Error) {
-        self.tell(Event::Pods(PodsEvent::Failed(error)));
-        self.after(RETRY, Item::FollowsPods { incarnation: self.incarnation });
+    fn takes_turn(&mut self, turn: impl FnOnce(&mut Follower, Instant, f64) -> Turn) {
+        let (now, jitter) = (self.now().instant, self.random.f64());
+        let Some(process) = &mut self.process else { return };
+        let Turn { events, pause } = turn(&mut process.follower, now, jitter);
+        events.into_iter().for_each(|event| self.tell(Event::Pods(event)));
+        if pause.is_zero() {
+            self.service_follows_pods();
+        } else {
+            self.after(pause, Item::FollowsPods { incarnation: self.incarnation });
+        }
     }
 
     /// The Date header has whole seconds.
-    fn tell_server_time(&mut self) {
-        self.tell(Event::Pods(PodsEvent::ServerTime(UnixTime(START + self.since.as_secs() as f64))));
+    fn server_time(&self) -> UnixTime {
+        UnixTime(START + self.since.as_secs() as f64)
     }
 
     // The thread `mqtt`, and rumqttc.
@@ -387,6 +375,10 @@ impl World {
         let publish = Publish::new(packet.topic, packet.qos, packet.payload);
         self.send_packet(words, Packet::Publish(Publish { pkid: id, dup, ..publish }));
     }
+}
+
+fn a_list<T: DeserializeOwned>(body: &[u8]) -> Page<T> {
+    serde_json::from_slice(body).expect("a list")
 }
 
 fn in_words(call: &PodCall) -> String {

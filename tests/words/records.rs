@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mso::ids::{RecordName, Uid};
 use mso::kube::error::Error;
-use mso::kube::record::{Content, Record};
+use mso::kube::record::{Content, Found, Record};
 use mso::orchestrator::event::{RecordAnswer, RecordCall};
 
 use super::refused;
@@ -30,6 +30,13 @@ pub struct Records {
 impl Records {
     pub fn all(&self) -> Vec<Record> {
         self.by_name.values().cloned().collect()
+    }
+
+    /// As a process that begins reads them.
+    pub fn found(&self) -> Found {
+        let mut found = Found::default();
+        self.all().into_iter().for_each(|record| found.add(record));
+        found
     }
 
     pub fn loses_its_pieces(&mut self) {
