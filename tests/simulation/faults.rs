@@ -16,6 +16,8 @@ use crate::world::{ALL_CONFIG_MAPS, Item, PODS, TO_BROKER, World, text};
 const OF_NAMESPACE: &str = "/namespaces/dots/";
 /// What should happen to requests that have not come by then does not happen.
 const MISBEHAVES: Duration = Duration::from_secs(30);
+/// Shorter than the service waits for them, also where this strikes twice.
+const ROLES_ARE_LOADED: Duration = Duration::from_secs(4);
 /// How long a client waits on a connection that says nothing.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -57,7 +59,7 @@ impl World {
             Fault::ApiThrottles { requests } => self.api_refuses(429, requests, MISBEHAVES),
             Fault::ApiIsOverloaded { time } => self.api_refuses(429, u32::MAX, time),
             Fault::ApiFails { requests } => self.api_refuses(500, requests, MISBEHAVES),
-            Fault::RolesAreUnknown { requests } => self.api_refuses(403, requests, MISBEHAVES),
+            Fault::RolesAreUnknown { requests } => self.api_refuses(403, requests, ROLES_ARE_LOADED),
             Fault::AnswersAreLost { requests } => {
                 for method in ["POST", "PATCH", "DELETE"] {
                     self.cluster.misbehave(ClusterFault {
@@ -128,6 +130,7 @@ impl World {
         self.incarnation += 1;
         self.watch = None;
         self.watch_speaks_at = None;
+        self.report.goes_blind(self.since);
         self.report.told_again_after.push(self.since);
         if let Some(connection) = process.connection {
             // Behind what is on its way there.

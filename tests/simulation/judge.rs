@@ -11,6 +11,9 @@ const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// The service may be without the API for so long, and learns of nothing.
 const API_IS_AWAY: Duration = Duration::from_secs(200);
+/// A watch shows what happened within this time.
+const IS_SHOWN: Duration = Duration::from_secs(5);
+
 /// In which an identical request is taken for a redelivery.
 const AFTER_A_RECONNECT: Duration = Duration::from_secs(10);
 /// What was not acknowledged comes again as soon as there are connection and API again: no fault lasts for longer, nor what follows it.
@@ -52,9 +55,18 @@ pub fn wrongs(report: &Report) -> Vec<String> {
     wrongs
 }
 
-/// What the SO was told, each thing once and without its time: to be compared with an undisturbed run.
+/// What the SO was told, each thing once and without its time: to be compared with an undisturbed run. `ModelsReady` may go out where the
+/// service could not see that a model had failed.
 pub fn words(report: &Report) -> BTreeSet<(String, Word)> {
-    report.heard.iter().map(|heard| (heard.simulation.clone(), heard.word.clone())).collect()
+    let unseen = |failed_at: Duration| report.blind.iter().any(|blind| blind.contains(&failed_at) || blind.contains(&(failed_at + IS_SHOWN)));
+    let is_excused = |run: &Run<'_>, heard: &Heard| {
+        heard.word == Word::ModelsReady && first_failure(run).is_some_and(|failed_at| failed_at < heard.at && unseen(failed_at))
+    };
+    let heard = |run: &Run<'_>| {
+        let heard = run.heard.iter().filter(|heard| !is_excused(run, heard));
+        heard.map(|heard| (run.simulation.to_owned(), heard.word.clone())).collect::<Vec<_>>()
+    };
+    runs(report).iter().flat_map(heard).collect()
 }
 
 fn runs(report: &Report) -> Vec<Run<'_>> {

@@ -1,6 +1,7 @@
 //! What happened in a run, as everybody but the service saw it: facts for the judge.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +72,8 @@ pub struct Report {
     pub connected: Vec<Duration>,
     /// Simulations whose `ModelsReady` was being sent, as their record says, when a process began or the broker lost its session; and when.
     pub in_window: Vec<(Duration, String)>,
+    /// When the service saw nothing of the pods: between a watch, or its beginning, and the next answer to a watch or list.
+    pub blind: Vec<Range<Duration>>,
     /// Requests that came to the service a second time, as it had not acknowledged them: of which simulation, and when.
     pub redelivered: Vec<(Duration, String)>,
     /// Nothing goes wrong but that the service is killed: what it sends is answered at once.
@@ -88,6 +91,18 @@ pub struct Report {
 }
 
 impl Report {
+    pub fn goes_blind(&mut self, at: Duration) {
+        if self.blind.last().is_none_or(|blind| blind.end != Duration::MAX) {
+            self.blind.push(at..Duration::MAX);
+        }
+    }
+
+    pub fn sees_again(&mut self, at: Duration) {
+        if let Some(blind) = self.blind.last_mut() {
+            blind.end = blind.end.min(at);
+        }
+    }
+
     /// The simulation that a pod belongs to, and its model.
     pub fn of_pod(name: &str) -> (String, String) {
         let rest = name.strip_prefix("so-").unwrap_or(name);

@@ -199,6 +199,9 @@ impl World {
     }
 
     fn pods_are_listed(&mut self, result: Result<Vec<u8>, Error>) {
+        if result.is_ok() {
+            self.report.sees_again(self.since);
+        }
         let server_time = Some(self.server_time());
         let list = result.map(|body| {
             let page: Page<Pod> = a_list(&body);
@@ -211,7 +214,10 @@ impl World {
         match result {
             Err(error) => self.watch_has_ended(Some(error)),
             // The watch may have said all that it had to say, and ended, before this.
-            Ok(_) if self.is_watching(number) => self.tell(Event::Pods(PodsEvent::ServerTime(self.server_time()))),
+            Ok(_) if self.is_watching(number) => {
+                self.report.sees_again(self.since);
+                self.tell(Event::Pods(PodsEvent::ServerTime(self.server_time())));
+            }
             Ok(_) => {}
         }
     }
@@ -240,6 +246,7 @@ impl World {
         let Some(process) = &mut self.process else { return };
         // What it would still say is of no use.
         process.watch = None;
+        self.report.goes_blind(self.since);
         self.takes_turn(|follower, now, jitter| follower.watch_has_ended(error, now, jitter));
     }
 
