@@ -1153,6 +1153,17 @@ fn pods_whose_record_may_not_be_read_are_left_alone_though_all_have_ended() {
 }
 
 #[test]
+fn a_model_whose_pod_was_lost_without_a_record_is_told_when_its_request_comes_again() {
+    let mut session = Session::new();
+    session.connected();
+    session.finds_records_forbidden(vec![marked(one_of_two("m1", "u1"), "no")]);
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.acknowledged();
+    session.passes(1.0);
+    session.matches("a_request_comes_again_without_a_record");
+}
+
+#[test]
 fn records_that_are_forbidden_for_good_leave_a_mark_on_what_runs() {
     let mut session = Session::begun();
     session.deploys(1, "sim", &["m1", "m2"], HOUR);

@@ -190,7 +190,8 @@ impl Orchestrator {
                 }
             }
         }
-        if !simulation.deploys.contains(&deploy) && !simulation.repeats.contains(&deploy) {
+        let came_before = simulation.deploys.contains(&deploy) || simulation.repeats.contains(&deploy);
+        if !came_before {
             simulation.bytes += bytes;
             simulation.deploys.push(deploy.clone());
             simulation.unrecorded.push(deploy);
@@ -209,10 +210,22 @@ impl Orchestrator {
             let models = named(&changed, MODELS_NAMED);
             self.say(Level::Warn, format!("DeployModels for simulation {id}, which runs, changes models that stay as they are: {models}"));
         }
+        if came_before {
+            self.fail_what_was_lost(&id, &added);
+        }
         for model in added {
             if self.readies.remove(&(id.clone(), model.clone())) {
                 self.on_ready(id.clone(), model.clone(), now);
             }
+        }
+    }
+
+    /// An earlier process made pods of their request, and had no record of it: a pod of theirs that was not made, or is gone, was all that
+    /// could tell of them.
+    fn fail_what_was_lost(&mut self, id: &SimulationId, models: &[ModelId]) {
+        for model in models {
+            let verdict = Verdict::failed_without_code("ServiceRestarted", "its pod was not there when the service restarted without a record");
+            self.conclude(id, model, verdict, Tell::WhenRecorded);
         }
     }
 
