@@ -224,7 +224,8 @@ impl Orchestrator {
     /// could tell of them.
     fn fail_what_was_lost(&mut self, id: &SimulationId, models: &[ModelId]) {
         for model in models {
-            let verdict = Verdict::failed_without_code("ServiceRestarted", "its pod was not there when the service restarted without a record");
+            let verdict =
+                Verdict::failed_without_code("ServiceRestarted", "its pod was not there when the service restarted without a record");
             self.conclude(id, model, verdict, Tell::WhenRecorded);
         }
     }

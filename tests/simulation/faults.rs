@@ -9,6 +9,7 @@ use rumqttc::mqttbytes::v4::Publish;
 use serde_json::Value;
 
 use crate::plan::Fault;
+use crate::report::ProcessLife;
 use crate::service::Process;
 use crate::world::{ALL_CONFIG_MAPS, Item, PODS, TO_BROKER, World, text};
 
@@ -60,6 +61,11 @@ impl World {
             Fault::ApiIsOverloaded { time } => self.api_refuses(429, u32::MAX, time),
             Fault::ApiFails { requests } => self.api_refuses(500, requests, MISBEHAVES),
             Fault::RolesAreUnknown { requests } => self.api_refuses(403, requests, ROLES_ARE_LOADED),
+            Fault::RecordsAreForbidden => {
+                self.records_are_forbidden = true;
+                self.report.records_were_forbidden = true;
+            }
+            Fault::RecordsAreAllowed => self.records_are_forbidden = false,
             Fault::AnswersAreLost { requests } => {
                 for method in ["POST", "PATCH", "DELETE"] {
                     self.cluster.misbehave(ClusterFault {
@@ -131,6 +137,9 @@ impl World {
         self.watch = None;
         self.watch_speaks_at = None;
         self.report.goes_blind(self.since);
+        if let Some(life) = self.report.processes.last_mut() {
+            life.killed_at = self.since;
+        }
         self.report.told_again_after.push(self.since);
         if let Some(connection) = process.connection {
             // Behind what is on its way there.
@@ -143,6 +152,12 @@ impl World {
             return;
         }
         self.note_window();
+        self.report.processes.push(ProcessLife {
+            began_at: self.since,
+            killed_at: Duration::MAX,
+            reads_records: !self.records_are_forbidden,
+            refused_at: None,
+        });
         self.incarnation += 1;
         let seed = self.random.u64(..);
         self.process = Some(Process::new(seed));
@@ -161,6 +176,9 @@ impl World {
 
     /// Of whom nobody can know now whether their `ModelsReady` went out.
     pub fn note_window(&mut self) {
+        if self.records_are_forbidden {
+            return;
+        }
         let records = self.administer("GET", ALL_CONFIG_MAPS, &Value::Null);
         for record in records["items"].as_array().into_iter().flatten() {
             if text(&record["data"]["progress"]).contains("\"modelsReady\":\"sending\"") {

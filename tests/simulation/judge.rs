@@ -19,6 +19,10 @@ const AFTER_A_RECONNECT: Duration = Duration::from_secs(10);
 /// What was not acknowledged comes again as soon as there are connection and API again: no fault lasts for longer, nor what follows it.
 const COMES_AGAIN_WITHIN: Duration = Duration::from_secs(250);
 
+/// For so long the service takes ConfigMaps that it may not write for a passing matter, at the least, and at the most.
+const IS_FORBIDDEN_AFTER: Duration = Duration::from_secs(110);
+const IS_FORBIDDEN_WITHIN: Duration = Duration::from_secs(200);
+
 const NO_EXIT_CODE: i32 = -1;
 
 /// A run of a simulation: from its request, or the first request after its last end, to its end.
@@ -29,6 +33,12 @@ struct Run<'a> {
     pods: Vec<&'a PodLife>,
     /// Since when it may fail as nobody knows whether its `ModelsReady` went out.
     in_doubt_at: Option<Duration>,
+    /// Since when nobody goes on with it, and its pods stay: its record may not be read, and nothing else tells of it.
+    left_alone_at: Option<Duration>,
+    /// It may have failed as it had no record: of a model that had no pod then nothing told.
+    has_lost_what_has_no_pod: bool,
+    /// Pods of a run before it that was left alone: the names are theirs, and they may be taken for its own.
+    in_the_way: Vec<&'a PodLife>,
 }
 
 /// What is wrong with a run of the world. Nothing: it is right.
@@ -48,7 +58,8 @@ pub fn wrongs(report: &Report) -> Vec<String> {
         judge_pods(run, &mut wrongs);
     }
     judge_deletions(report, &runs, &mut wrongs);
-    wrongs.extend(report.left.iter().map(|left| format!("left over: {left}")));
+    let may_stay = |name: &String| runs.iter().any(|run| run.left_alone_at.is_some() && run.pods.iter().any(|pod| pod.name == *name));
+    wrongs.extend(report.left.iter().filter(|name| !may_stay(name)).map(|left| format!("left over: {left}")));
     if report.unanswered > 0 {
         wrongs.push(format!("{} messages or calls have no answer", report.unanswered));
     }
@@ -83,7 +94,16 @@ fn runs(report: &Report) -> Vec<Run<'_>> {
         match runs.iter_mut().rev().find(|run| run.simulation == asked.simulation) {
             Some(run) if !is_over(run) => run.asked.push(asked),
             _ => {
-                runs.push(Run { simulation: &asked.simulation, asked: vec![asked], heard: Vec::new(), pods: Vec::new(), in_doubt_at: None })
+                runs.push(Run {
+                    simulation: &asked.simulation,
+                    asked: vec![asked],
+                    heard: Vec::new(),
+                    pods: Vec::new(),
+                    in_doubt_at: None,
+                    left_alone_at: None,
+                    has_lost_what_has_no_pod: false,
+                    in_the_way: Vec::new(),
+                });
             }
         }
     }
@@ -108,21 +128,57 @@ fn runs(report: &Report) -> Vec<Run<'_>> {
         let killed_at = report.told_again_after.iter().rev().find(|killed_at| *killed_at <= at).unwrap_or(at);
         let is_recorded = |heard: &&Heard| heard.word == Word::ModelsReady && heard.at + ON_ITS_WAY < *killed_at;
         let must_be_recorded = report.only_killed && run.heard.iter().any(is_recorded);
-        if all_ready_at(run, *at).is_some() && !must_be_recorded {
+        if all_ready_at(run, run.asked[0], *at).is_some() && !must_be_recorded {
             run.in_doubt_at.get_or_insert(*at);
         }
+    }
+    runs.iter_mut().for_each(|run| judge_restarts_without_records(run, report));
+    for index in 1..runs.len() {
+        let (before, rest) = runs.split_at_mut(index);
+        let is_left = |run: &&Run<'_>| run.simulation == rest[0].simulation && run.left_alone_at.is_some();
+        rest[0].in_the_way = before.iter().filter(is_left).flat_map(|run| run.pods.clone()).collect();
     }
     runs
 }
 
-/// When the last model of the run's first request said ready, of those pods that there were at this time.
-fn all_ready_at(run: &Run<'_>, at: Duration) -> Option<Duration> {
+/// Where ConfigMaps are forbidden a restart fails each simulation whose `ModelsReady` has not gone out or that has lost a pod. One that has
+/// a record is left alone, where the service was killed before it knew that it may not write them and had marked the pods.
+fn judge_restarts_without_records(run: &mut Run<'_>, report: &Report) {
+    let mut has_lacked_records = false;
+    for pair in report.processes.windows(2) {
+        let [before, next] = pair else { continue };
+        if next.began_at < run.asked[0].at {
+            continue;
+        }
+        let refused_for = before.refused_at.map_or(Duration::ZERO, |at| before.killed_at.saturating_sub(at));
+        has_lacked_records |= !before.reads_records || refused_for >= IS_FORBIDDEN_AFTER;
+        if !next.reads_records && before.reads_records && refused_for < IS_FORBIDDEN_WITHIN {
+            run.left_alone_at.get_or_insert(next.began_at);
+        } else if next.reads_records {
+            run.left_alone_at = None;
+        }
+        let is_marked = |heard: &&Heard| heard.word == Word::ModelsReady && heard.at + ON_ITS_WAY < before.killed_at;
+        let lacks_a_pod = run.pods.iter().any(|pod| pod.deleted_by_hand_at.is_some());
+        let goes_on = run.heard.iter().any(is_marked) && !lacks_a_pod;
+        if (has_lacked_records || !next.reads_records) && !goes_on {
+            run.in_doubt_at.get_or_insert(next.began_at);
+            run.has_lost_what_has_no_pod = true;
+            // Its request is acknowledged before its pods are made.
+            if run.pods.iter().all(|pod| pod.created_at >= next.began_at) {
+                run.left_alone_at.get_or_insert(next.began_at);
+            }
+        }
+    }
+}
+
+/// When the last model of this request said ready, of those pods that there were at this time.
+fn all_ready_at(run: &Run<'_>, asked: &Asked, at: Duration) -> Option<Duration> {
     let ready_at = |model: &String| {
         let of_model = run.pods.iter().filter(|pod| Report::of_pod(&pod.name).1 == *model && pod.created_at <= at);
         // What a pod said says nothing of the one that was made in its place.
         of_model.max_by_key(|pod| pod.created_at).and_then(|pod| pod.said_ready_at).filter(|ready_at| *ready_at <= at)
     };
-    let times: Option<Vec<Duration>> = run.asked[0].models.iter().map(ready_at).collect();
+    let times: Option<Vec<Duration>> = asked.models.iter().map(ready_at).collect();
     times?.into_iter().max()
 }
 
@@ -170,7 +226,10 @@ fn judge_words(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
         wrong(&format!("ModelsReady {} times", models_ready.len()));
     }
     let failed_at = first_failure(run);
-    let all_ready_at = all_ready_at(run, models_ready.first().copied().unwrap_or(Duration::MAX));
+    let by = models_ready.first().copied().unwrap_or(Duration::MAX);
+    // Where one request is left alone, the next one is of a run of its own.
+    let is_first = |(index, _): &(usize, &&Asked)| *index == 0 || run.left_alone_at.is_some();
+    let all_ready_at = run.asked.iter().enumerate().filter(is_first).find_map(|(_, asked)| all_ready_at(run, asked, by));
     if let Some(at) = models_ready.first() {
         if all_ready_at.is_none() {
             wrong("ModelsReady before all said ready");
@@ -179,12 +238,12 @@ fn judge_words(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
         if failed_at.as_ref().is_some_and(is_known) {
             wrong("ModelsReady although a model had failed long before");
         }
-    } else if all_ready_at.is_some() && failed_at.is_none() && run.in_doubt_at.is_none() {
+    } else if all_ready_at.is_some() && failed_at.is_none() && run.in_doubt_at.is_none() && run.left_alone_at.is_none() {
         wrong("no ModelsReady although all said ready and none has failed");
     }
 
     let ends = times(&Word::AllModelsHaveTerminated);
-    if ends.is_empty() {
+    if ends.is_empty() && run.left_alone_at.is_none() {
         wrong("no AllModelsHaveTerminated");
     }
     for pair in ends.windows(2) {
@@ -195,7 +254,9 @@ fn judge_words(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
     for model in run.asked.iter().flat_map(|asked| &asked.models).collect::<BTreeSet<_>>() {
         let verdicts: Vec<&&Heard> =
             run.heard.iter().filter(|heard| matches!(&heard.word, Word::ModelHasTerminated { model: of, .. } if of == model)).collect();
-        if verdicts.is_empty() {
+        let has_pod = run.pods.iter().any(|pod| Report::of_pod(&pod.name).1 == *model);
+        let is_lost = run.has_lost_what_has_no_pod && !has_pod;
+        if verdicts.is_empty() && run.left_alone_at.is_none() && !is_lost {
             wrong(&format!("{model}: no verdict"));
         }
         for pair in verdicts.windows(2) {
@@ -233,8 +294,11 @@ fn judge_verdicts(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
         let is_own_end = |pod: &&&PodLife| pod.ended.is_some_and(|(at, code)| code == *exit_code && at <= heard.at);
         let may_be_missed = |pod: &&&PodLife| !report.sees_all || pod.code_shown.is_none_or(|code| code == *exit_code);
         let is_by_hand = |pod: &&&PodLife| !success && pod.deleted_by_hand_at.is_some_and(|at| at <= heard.at) && may_be_missed(pod);
+        let of_model = |pod: &&&PodLife| Report::of_pod(&pod.name).1 == *model;
+        let has_such_an_end = |pod: &&PodLife| *exit_code == NO_EXIT_CODE || is_own_end(&pod);
+        let is_in_the_way = run.in_the_way.iter().filter(of_model).any(has_such_an_end);
         let was_ended_openly = *exit_code == NO_EXIT_CODE && run.in_doubt_at.is_some_and(|at| at <= heard.at);
-        if !pods.iter().any(|pod| is_own_end(pod) || is_by_hand(pod)) && !was_ended_openly {
+        if !pods.iter().any(|pod| is_own_end(pod) || is_by_hand(pod)) && !was_ended_openly && !is_in_the_way {
             wrongs.push(format!("{}/{model}: told {exit_code}, which is not how it ended: {pods:?}", run.simulation));
         }
     }
@@ -253,7 +317,8 @@ fn judge_pods(run: &Run<'_>, wrongs: &mut Vec<String>) {
     }
     for model in run.asked.iter().flat_map(|asked| &asked.models) {
         let has_pod = run.pods.iter().any(|pod| Report::of_pod(&pod.name).1 == *model);
-        if !has_pod && run.in_doubt_at.is_none() {
+        let is_in_the_way = run.in_the_way.iter().any(|pod| Report::of_pod(&pod.name).1 == *model);
+        if !has_pod && run.in_doubt_at.is_none() && run.left_alone_at.is_none() && !is_in_the_way {
             wrongs.push(format!("{}/{model} never had a pod", run.simulation));
         }
     }

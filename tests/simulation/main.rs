@@ -89,7 +89,8 @@ fn play_all<'a>(test: &str, plans: impl IntoIterator<Item = (&'a Reference, Plan
 /// What the service does about `ModelsReady` that may have gone out, and what a person does to a pod, changes what the SO hears.
 fn is_comparable(plan: &Plan, world: &World) -> bool {
     let is_by_hand = |strike: &Strike| matches!(strike.fault, Fault::PodIsDeleted);
-    world.report.in_window.is_empty() && !plan.strikes.iter().any(is_by_hand)
+    let lacks_records = world.report.records_were_forbidden && world.incarnation > 1;
+    world.report.in_window.is_empty() && !lacks_records && !plan.strikes.iter().any(is_by_hand)
 }
 
 #[test]
@@ -218,6 +219,75 @@ fn an_api_server_that_is_away_or_overloaded_for_minutes_delays_what_is_told_and_
         away.chain(STAGES.map(overloaded)).map(move |plan| (reference, plan))
     });
     play_all("an_api_server_that_is_away_or_overloaded_for_minutes_delays_what_is_told_and_no_more", plans);
+}
+
+/// ConfigMaps are forbidden from the start: that, and the effects but for those in which it waits for that right.
+fn without_records(reference: &Reference) -> (Strike, Vec<usize>) {
+    let forbidden = Strike { when: When::At(Duration::ZERO), fault: Fault::RecordsAreForbidden };
+    let world = World::play(&reference.workload, &Plan { strikes: vec![forbidden.clone()], ..Plan::default() });
+    (forbidden, effects_but_for_waiting(&world, 0))
+}
+
+fn effects_but_for_waiting(world: &World, from: usize) -> Vec<usize> {
+    let waits = |effect: usize| effect > 0 && [effect - 1, effect].iter().all(|effect| world.effects[*effect] == "read records");
+    (from..world.effects.len()).filter(|effect| !waits(*effect)).collect()
+}
+
+#[test]
+fn a_service_that_may_keep_no_records_is_killed_at_each_effect() {
+    let references = references();
+    let plans = references.iter().flat_map(|reference| {
+        let (forbidden, effects) = without_records(reference);
+        let moments = [Moment::Before, Moment::Between, Moment::After];
+        let cuts = effects.into_iter().flat_map(move |effect| moments.map(|moment| When::Effect(effect, moment)));
+        cuts.map(move |when| {
+            let kill = Strike { when, fault: Fault::Kill { down: DOWN } };
+            (reference, Plan { strikes: vec![forbidden.clone(), kill], ..Plan::default() })
+        })
+    });
+    play_all("a_service_that_may_keep_no_records_is_killed_at_each_effect", plans);
+}
+
+#[test]
+fn a_service_that_might_keep_no_records_is_killed_at_each_effect_and_may_from_then_on() {
+    let references = references();
+    let plans = references.iter().flat_map(|reference| {
+        let (forbidden, effects) = without_records(reference);
+        effects.into_iter().map(move |effect| {
+            let when = When::Effect(effect, Moment::Between);
+            let [allowed, kill] = [Fault::RecordsAreAllowed, Fault::Kill { down: DOWN }].map(|fault| Strike { when, fault });
+            (reference, Plan { strikes: vec![forbidden.clone(), allowed, kill], ..Plan::default() })
+        })
+    });
+    play_all("a_service_that_might_keep_no_records_is_killed_at_each_effect_and_may_from_then_on", plans);
+}
+
+/// Nothing but a restart lacks them.
+#[test]
+fn records_that_are_forbidden_from_any_effect_on_change_nothing() {
+    let references = references();
+    let plans = references.iter().flat_map(|reference| {
+        let effects = 0..reference.undisturbed.effects.len();
+        effects.map(move |effect| (reference, Plan::of(When::Effect(effect, Moment::Between), Fault::RecordsAreForbidden)))
+    });
+    play_all("records_that_are_forbidden_from_any_effect_on_change_nothing", plans);
+}
+
+#[test]
+fn the_service_is_killed_at_each_effect_after_records_are_forbidden() {
+    let references = references();
+    let plans = references.iter().flat_map(|reference| {
+        STAGES.iter().flat_map(move |stage| {
+            let forbidden = Strike { when: When::First(stage), fault: Fault::RecordsAreForbidden };
+            let world = World::play(&reference.workload, &Plan { strikes: vec![forbidden.clone()], ..Plan::default() });
+            let first = world.effects.iter().position(|effect| effect.starts_with(stage)).unwrap_or(world.effects.len());
+            effects_but_for_waiting(&world, first + 1).into_iter().map(move |effect| {
+                let kill = Strike { when: When::Effect(effect, Moment::Between), fault: Fault::Kill { down: DOWN } };
+                (reference, Plan { strikes: vec![forbidden.clone(), kill], ..Plan::default() })
+            })
+        })
+    });
+    play_all("the_service_is_killed_at_each_effect_after_records_are_forbidden", plans);
 }
 
 /// Three to six faults at any time, and latencies that differ.

@@ -8,7 +8,7 @@ use mso::clock::UnixTime;
 use mso::kube::answer;
 use mso::kube::error::Error;
 use mso::orchestrator::event::PodCall;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::plan::Moment;
 use crate::report::{Deletion, PodLife};
@@ -43,6 +43,13 @@ impl World {
         let no_bytes = Vec::new();
         let (content_type, body) = request.body.as_ref().map_or(("", &no_bytes), |body| (body.content_type, &body.bytes));
         let method = request.method.as_str();
+        if self.records_are_forbidden && request.path.contains("/configmaps") {
+            if let Some(life) = self.report.processes.last_mut() {
+                life.refused_at.get_or_insert(self.since);
+            }
+            let status = json!({"code": 403, "reason": "Forbidden", "message": "User \"mso\" cannot touch resource \"configmaps\""});
+            return Err(answer::refusal(403, None, status.to_string().as_bytes()));
+        }
         let reply = self.cluster.handle(&Request { method, target: &request.path, content_type, token: TOKEN, body }, self.unix());
         match reply {
             Reply::Watch(watch) => {

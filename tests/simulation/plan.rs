@@ -81,6 +81,9 @@ pub enum Fault {
     RolesAreUnknown {
         requests: u32,
     },
+    /// All requests for ConfigMaps, from now on.
+    RecordsAreForbidden,
+    RecordsAreAllowed,
     /// Requests that change something are done, and not answered.
     AnswersAreLost {
         requests: u32,

@@ -59,8 +59,21 @@ pub struct Deletion {
     pub uid: String,
 }
 
+/// One process of the service.
+#[derive(Clone, Debug)]
+pub struct ProcessLife {
+    pub began_at: Duration,
+    pub killed_at: Duration,
+    /// ConfigMaps were allowed when it began.
+    pub reads_records: bool,
+    /// When it was first told that ConfigMaps are forbidden.
+    pub refused_at: Option<Duration>,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Report {
+    pub processes: Vec<ProcessLife>,
+    pub records_were_forbidden: bool,
     pub heard: Vec<Heard>,
     pub asked: Vec<Asked>,
     /// By uid.

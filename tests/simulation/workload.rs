@@ -55,6 +55,10 @@ const DONE_EARLY: Behaviour = Behaviour { says_ready: Some(seconds(1)), ends: En
 /// It does not wait for the others.
 const ENDS_BY_ITSELF: Behaviour = Behaviour { says_ready: Some(seconds(1)), ends: Ends::AfterStart(seconds(8), 0) };
 
+/// For longer than it takes the service to believe that something is forbidden.
+const RUNS_LONG: Behaviour = Behaviour { says_ready: Some(seconds(2)), ends: Ends::AfterModelsReady(seconds(400), 0) };
+const IS_READY_LATE: Behaviour = Behaviour { says_ready: Some(seconds(200)), ends: Ends::AfterModelsReady(seconds(200), 0) };
+
 const SLOW: Behaviour = Behaviour { says_ready: Some(seconds(6)), ends: Ends::AfterStart(seconds(10), 0) };
 
 fn at(seconds: u64, simulation: &'static str, models: &[&'static str]) -> Request {
@@ -90,6 +94,11 @@ pub fn all() -> Vec<Workload> {
             "two overlap",
             vec![at(5, "sim-a", &["m1", "m2"]), at(7, "sim-b", &["m1", "m2", "m3"])],
             [("sim-a-m1", GOOD), ("sim-a-m2", GOOD), ("sim-b-m1", CRASHES_AFTER_READY), ("sim-b-m2", GOOD), ("sim-b-m3", GOOD)],
+        ),
+        workload(
+            "one runs long and one is ready late",
+            vec![at(5, "sim-a", &["m1", "m2"]), at(7, "sim-b", &["m1", "m2"])],
+            [("sim-a-m1", RUNS_LONG), ("sim-a-m2", CRASHES_AFTER_READY), ("sim-b-m1", RUNS_LONG), ("sim-b-m2", IS_READY_LATE)],
         ),
         workload(
             "the same id again",

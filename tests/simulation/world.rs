@@ -47,6 +47,7 @@ pub struct World {
     /// Shows every change, as it happens.
     pub changes: Watch,
     pub api_is_away_until: Duration,
+    pub records_are_forbidden: bool,
     /// The service's, and when it has something to say at the latest.
     pub watch: Option<(u64, Watch)>,
     pub watch_speaks_at: Option<UnixTime>,
@@ -144,6 +145,7 @@ impl World {
             cluster,
             changes: *changes,
             api_is_away_until: Duration::ZERO,
+            records_are_forbidden: false,
             watch: None,
             watch_speaks_at: None,
             watch_due: Duration::ZERO,
@@ -344,7 +346,8 @@ impl World {
             if target == ALL_PODS && !names.contains(&THEIRS.to_owned()) {
                 self.report.left.push("somebody else's pod is gone".to_owned());
             }
-            self.report.left.extend(names.into_iter().filter(|name| name != THEIRS));
+            let may_stay = target == ALL_CONFIG_MAPS && self.records_are_forbidden;
+            self.report.left.extend(names.into_iter().filter(|name| name != THEIRS && !may_stay));
         }
         self.report.lists_are_old = self.plan.list_age > 0;
         self.report.only_killed = self.plan.strikes.iter().all(|strike| matches!(strike.fault, Fault::Kill { .. }));
