@@ -156,7 +156,7 @@ impl Follower {
                 }
                 let since = *self.forbidden_since.get_or_insert(now);
                 if now.saturating_duration_since(since) < ROLES_KNOWN_AFTER {
-                    log::debug!("{error}; in {FORBIDDEN_PAUSE:?}: {:?}", self.next);
+                    log::debug!("records: {error}; in {FORBIDDEN_PAUSE:?} again");
                     return Turn { events: Vec::new(), pause: FORBIDDEN_PAUSE };
                 }
                 PodsEvent::RecordsForbidden(error)

@@ -240,6 +240,8 @@ fn judge_words(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
         }
     } else if all_ready_at.is_some() && failed_at.is_none() && run.in_doubt_at.is_none() && run.left_alone_at.is_none() {
         wrong("no ModelsReady although all said ready and none has failed");
+    } else if all_ready_at.is_some() && run.left_alone_at.is_none() && goes_on_unheard(run) {
+        wrong("neither ModelsReady nor a failure");
     }
 
     let ends = times(&Word::AllModelsHaveTerminated);
@@ -272,6 +274,13 @@ fn judge_words(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
             wrong(&format!("{model}: its verdict after AllModelsHaveTerminated"));
         }
     }
+}
+
+/// Nobody hears of a failure, and its containers run for long after it could be told.
+fn goes_on_unheard(run: &Run<'_>) -> bool {
+    let is_failure = |heard: &&Heard| matches!(heard.word, Word::ModelHasTerminated { success: false, .. });
+    let runs_on = |pod: &&PodLife| pod.ended.zip(run.in_doubt_at).is_some_and(|((ended_at, _), at)| ended_at > at + IS_FORBIDDEN_WITHIN);
+    !run.heard.iter().any(is_failure) && run.pods.iter().any(runs_on)
 }
 
 /// When the first container of the run ended by itself with a failure, or was ended, before it could say ready or after.
