@@ -16,6 +16,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 use ureq::http::{self, StatusCode, Uri, header};
@@ -189,6 +190,19 @@ impl Client {
         );
     }
 
+    /// A question that is asked once: the answer as it came.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn ask(&self, request: &Request) -> Result<Reply, Error> {
+        let response = self.send(Purpose::Call, request)?;
+        let server_time = server_time(&response);
+        let warnings = response.headers().get_all(header::WARNING).iter().filter_map(|value| value.to_str().ok());
+        let warnings = warnings.map(str::to_owned).collect();
+        let body = serde_json::from_slice(&self.read_body(response)?).map_err(|error| Error::from_json(error, &self.address))?;
+        Ok(Reply { body, warnings, server_time })
+    }
+
     /// The last lines of a container's log, safe to print.
     ///
     /// # Errors
@@ -314,6 +328,14 @@ impl Client {
             }
         }
     }
+}
+
+/// What came back to a question.
+pub struct Reply {
+    pub body: Value,
+    /// As the headers have them: <https://www.rfc-editor.org/rfc/rfc7234#section-5.5>.
+    pub warnings: Vec<String>,
+    pub server_time: Option<UnixTime>,
 }
 
 /// All trust the same CA.

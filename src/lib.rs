@@ -28,6 +28,7 @@
 //! In reading order: [`ids`], [`config`], [`orchestrator`], [`state`], [`mqtt`], [`kube`], [`pods`], [`deployer`], [`supervise`],
 //! [`service`], [`status`].
 
+pub mod check;
 pub mod clock;
 pub mod config;
 pub mod deployer;

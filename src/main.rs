@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
+use mso::check::{self, Grade};
 use mso::clock;
 use mso::config::{self, Config, MOUNTED_ACCOUNT, Tls};
 use mso::kube::Client;
@@ -21,7 +22,9 @@ use mso::supervise::Supervisor;
 const HELP: &str = "\
 mso, the Model Services Orchestrator: makes the models of a DOTS simulation exist in Kubernetes.
 
-Usage: mso [--help | --version]
+Usage: mso                    the service
+       mso check [--strict]   whether it could do its work with these settings: exit code 2 where not, 1 for warnings with --strict
+       mso --help | --version
 
 All settings are environment variables, and a file .env in the working directory is read too:
   SIMULATOR_NAME, MQTT_HOST, MQTT_PORT, MQTT_USERNAME, MQTT_PASSWORD,
@@ -41,13 +44,16 @@ const SAME_STOP: Duration = Duration::from_millis(200);
 const WAITING_LIMIT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    match wants_to_run() {
-        Ok(true) => {}
-        Ok(false) => return ExitCode::SUCCESS,
+    let command = match command() {
+        Ok(command) => command,
         Err(problem) => {
             eprintln!("mso: {problem}\nTry mso --help.");
             return ExitCode::from(2);
         }
+    };
+    if let Command::Say(text) = command {
+        println!("{text}");
+        return ExitCode::SUCCESS;
     }
     let config = match read_config() {
         Ok(config) => config,
@@ -55,9 +61,12 @@ fn main() -> ExitCode {
             for problem in problems {
                 eprintln!("{problem}");
             }
-            return ExitCode::FAILURE;
+            return if let Command::Check { .. } = command { ExitCode::from(2) } else { ExitCode::FAILURE };
         }
     };
+    if let Command::Check { is_strict } = command {
+        return check(&config, is_strict);
+    }
     if let Err(error) = logging::init(config.log) {
         eprintln!("failed to set up the log: {error}");
         return ExitCode::FAILURE;
@@ -71,21 +80,37 @@ fn main() -> ExitCode {
     }
 }
 
-/// Answers --help and --version. False where that was all.
-fn wants_to_run() -> Result<bool, lexopt::Error> {
-    use lexopt::prelude::{Long, Short};
+enum Command {
+    Run,
+    Check { is_strict: bool },
+    Say(String),
+}
+
+fn command() -> Result<Command, lexopt::Error> {
+    use lexopt::prelude::{Long, Short, Value};
     let mut arguments = lexopt::Parser::from_env();
     match arguments.next()? {
-        None => Ok(true),
-        Some(Long("help") | Short('h')) => {
-            println!("{HELP}");
-            Ok(false)
-        }
-        Some(Long("version") | Short('V')) => {
-            println!("mso {}", env!("CARGO_PKG_VERSION"));
-            Ok(false)
-        }
+        None => Ok(Command::Run),
+        Some(Long("help") | Short('h')) => Ok(Command::Say(HELP.to_owned())),
+        Some(Long("version") | Short('V')) => Ok(Command::Say(format!("mso {}", env!("CARGO_PKG_VERSION")))),
+        Some(Value(name)) if name == "check" => match arguments.next()? {
+            None => Ok(Command::Check { is_strict: false }),
+            Some(Long("strict")) => Ok(Command::Check { is_strict: true }),
+            Some(other) => Err(other.unexpected()),
+        },
         Some(other) => Err(other.unexpected()),
+    }
+}
+
+fn check(config: &Config, is_strict: bool) -> ExitCode {
+    match check::run(config) {
+        Ok(Grade::Good) => ExitCode::SUCCESS,
+        Ok(Grade::Warning) => ExitCode::from(u8::from(is_strict)),
+        Ok(Grade::Bad) => ExitCode::from(2),
+        Err(error) => {
+            eprintln!("mso: standard output: {error}");
+            ExitCode::from(2)
+        }
     }
 }
 

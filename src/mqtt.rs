@@ -70,7 +70,7 @@ const SHORT_CONNECTIONS: u32 = 3;
 const OVERSIZED_IN_A_ROW: u32 = 2;
 
 pub fn open(settings: &MqttSettings, simulator: &SimulatorName) -> (Publisher, Connection) {
-    let options = options(settings, simulator);
+    let options = options(settings, format!("mso-{simulator}"));
     let name = format!("the broker at {}:{} (as {})", settings.host, settings.port, options.client_id());
     let (client, mut rumqttc) = Client::new(options, REQUESTS);
     rumqttc.eventloop.network_options.set_tcp_nodelay(true);
@@ -93,10 +93,17 @@ pub fn open(settings: &MqttSettings, simulator: &SimulatorName) -> (Publisher, C
     (Publisher { simulator: simulator.clone(), client, outbox, stop }, connection)
 }
 
-fn options(settings: &MqttSettings, simulator: &SimulatorName) -> MqttOptions {
+/// As the service connects, but beside it: nothing is kept for it.
+pub fn options_of_a_visitor(settings: &MqttSettings, simulator: &SimulatorName) -> MqttOptions {
+    let mut options = options(settings, format!("mso-{simulator}-check"));
+    options.set_clean_session(true).set_manual_acks(false);
+    options
+}
+
+fn options(settings: &MqttSettings, id: String) -> MqttOptions {
     // rumqttc puts ":port" behind it.
     let host = if settings.host.contains(':') { format!("[{}]", settings.host) } else { settings.host.clone() };
-    let mut options = MqttOptions::new(format!("mso-{simulator}"), host, settings.port);
+    let mut options = MqttOptions::new(id, host, settings.port);
     options.set_clean_session(false).set_keep_alive(KEEP_ALIVE).set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
     options.set_inflight(MAX_IN_FLIGHT).set_manual_acks(true);
     if !settings.username.is_empty() {

@@ -67,7 +67,7 @@ const SAID_AGAIN: Duration = Duration::from_secs(5 * 60);
 /// A log is worth a few tries, not an endless one: the pod may be gone.
 const LOG_ATTEMPTS: u32 = 3;
 /// More than this between our clock and the API server's makes dates in logs misleading.
-const CLOCK_SKEW_SECONDS: f64 = 60.0;
+pub const CLOCK_SKEW_SECONDS: f64 = 60.0;
 
 pub struct Orchestrator {
     simulator: SimulatorName,

@@ -13,6 +13,9 @@ use crate::clock::UnixTime;
 use crate::ids::{DeployId, ModelId, PodName, SimulationId, SimulatorId};
 use crate::secret::Secret;
 
+/// Models run where it is.
+pub const NODE_LABEL: (&str, &str) = ("type", "worker");
+
 /// Whose pod this is. Every list and watch selects by it, and nothing without it is ever touched.
 pub const SIMULATOR_LABEL: &str = "mso.dots/simulator";
 

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use super::pod::{DEPLOY_ANNOTATION, MODELS_ANNOTATION, MODELS_READY_ANNOTATION, NUMBER_ANNOTATION, NewPod, SIMULATOR_LABEL};
+use super::pod::{DEPLOY_ANNOTATION, MODELS_ANNOTATION, MODELS_READY_ANNOTATION, NODE_LABEL, NUMBER_ANNOTATION, NewPod, SIMULATOR_LABEL};
 use crate::config::PodSettings;
 use crate::ids::{PodName, SimulatorName, Uid};
 use crate::kube::record::{self, ModelsReady};
@@ -110,6 +110,41 @@ impl Request {
     }
 }
 
+/// What `mso check` asks. None of it changes anything.
+impl Request {
+    pub fn get(path: String) -> Self {
+        Self { method: Method::GET, path, body: None }
+    }
+
+    /// Who we are.
+    pub fn self_review() -> Self {
+        let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+        let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews".to_owned();
+        Self { method: Method::POST, path, body: Some(Body::json(&review)) }
+    }
+
+    /// Whether we may do this in the namespace.
+    pub fn access_review(namespace: &str, verb: &str, resource: &str) -> Self {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {
+                "resourceAttributes": {"namespace": namespace, "verb": verb, "resource": resource, "subresource": subresource},
+            },
+        });
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned();
+        Self { method: Method::POST, path, body: Some(Body::json(&review)) }
+    }
+
+    /// All that a create goes through but the last step.
+    /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run>
+    pub fn rehearsal(pod: &NewPod, namespace: &str, settings: &PodSettings) -> Self {
+        let path = format!("{}?dryRun=All", pods(namespace));
+        Self { method: Method::POST, path, body: Some(Body::json(&manifest(pod, settings))) }
+    }
+}
+
 impl Body {
     fn json(value: &Value) -> Self {
         Self { content_type: "application/json", bytes: value.to_string().into_bytes() }
@@ -148,7 +183,7 @@ fn manifest(pod: &NewPod, settings: &PodSettings) -> Value {
     });
     let mut spec = json!({
         "restartPolicy": "Never",
-        "nodeSelector": {"type": "worker"},
+        "nodeSelector": {NODE_LABEL.0: NODE_LABEL.1},
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
     });
@@ -223,7 +258,7 @@ fn python_float(value: f64) -> String {
 }
 
 /// All but what RFC 3986 calls unreserved.
-fn percent_encoded(text: &str) -> String {
+pub fn percent_encoded(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             encoded.push(char::from(byte));
