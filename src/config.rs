@@ -1,11 +1,15 @@
 //! The environment, and a `.env` file in the working directory, to [`Config`]. Which settings there are is decided here alone.
 
+mod limits;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
+
+pub use limits::Limits;
 
 use crate::ids::{Shown, SimulatorName};
 use crate::secret::Secret;
@@ -20,6 +24,9 @@ const STATUS_PORT: u16 = 8080;
 /// Not the empty value, which is everywhere the same as none.
 const STATUS_OFF: &str = "off";
 
+/// A year: longer is for ever, which is 0.
+const LONGEST_TIMEOUT_SECONDS: usize = 365 * 24 * 60 * 60;
+
 /// More creates in flight than this only queue up in the API server.
 const MAX_DEPLOY_PARALLELISM: usize = 256;
 
@@ -32,6 +39,7 @@ pub struct Config {
     pub log: LogSettings,
     /// How many calls to the API are in flight at once, those that read logs apart.
     pub deploy_parallelism: usize,
+    pub limits: Limits,
     /// Where /livez and /readyz are answered, if anywhere.
     pub status: Option<SocketAddr>,
 }
@@ -119,7 +127,7 @@ pub enum LogFormat {
 }
 
 /// Every variable that is read. The last two are Kubernetes' own, in each pod.
-pub const NAMES: [&str; 22] = [
+pub const NAMES: [&str; 31] = [
     "SIMULATOR_NAME",
     "KUBERNETES_HOST",
     "KUBERNETES_PORT",
@@ -140,6 +148,15 @@ pub const NAMES: [&str; 22] = [
     "STATUS_ADDRESS",
     "LOG_LEVEL",
     "LOG_FORMAT",
+    "UNSCHEDULABLE_TIMEOUT",
+    "CONTAINER_CREATING_TIMEOUT",
+    "IMAGE_PULL_TIMEOUT",
+    "IMAGE_UNUSABLE_TIMEOUT",
+    "IMAGE_INSPECT_TIMEOUT",
+    "CONTAINER_CONFIG_TIMEOUT",
+    "VOLUME_SUBPATH_TIMEOUT",
+    "CONTAINER_START_TIMEOUT",
+    "READY_TIMEOUT",
     "KUBERNETES_SERVICE_HOST",
     "KUBERNETES_SERVICE_PORT",
 ];
@@ -206,6 +223,7 @@ impl Config {
             },
             log: LogSettings { level: settings.log_level(), format: settings.log_format() },
             deploy_parallelism: settings.number("DEPLOY_PARALLELISM", 16, 1, MAX_DEPLOY_PARALLELISM),
+            limits: settings.limits(),
             status: settings.status_address(),
         };
         if settings.errors.is_empty() { Ok(config) } else { Err(settings.errors) }
@@ -226,7 +244,7 @@ impl Config {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
         };
-        vec![
+        let mut settings = vec![
             ("SIMULATOR_NAME", self.simulator.to_string()),
             ("KUBERNETES_HOST", self.kubernetes.host.clone()),
             ("KUBERNETES_PORT", self.kubernetes.port.to_string()),
@@ -247,7 +265,9 @@ impl Config {
             ("STATUS_ADDRESS", self.status.map_or_else(|| STATUS_OFF.to_owned(), |address| address.to_string())),
             ("LOG_LEVEL", self.log.level.to_string()),
             ("LOG_FORMAT", format.to_owned()),
-        ]
+        ];
+        settings.extend(self.limits.settings());
+        settings
     }
 }
 
@@ -302,6 +322,15 @@ impl Reader<'_> {
                 default
             }
         }
+    }
+
+    fn limits(&mut self) -> Limits {
+        let mut limits = Limits::default();
+        for setting in &limits::SETTINGS {
+            let seconds = self.number(setting.name, setting.seconds, 0, LONGEST_TIMEOUT_SECONDS);
+            limits.set(setting, seconds);
+        }
+        limits
     }
 
     fn port(&mut self, name: &'static str, default: u16) -> u16 {

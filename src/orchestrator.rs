@@ -17,6 +17,7 @@
 //! - `simulation`, `calls`, `deadline`: the facts, the queue of calls, the table of deadlines
 
 pub mod event;
+pub mod obstacle;
 pub mod pod_state;
 
 mod adopt;
@@ -27,6 +28,7 @@ mod deploy;
 mod held;
 mod kept;
 mod marks;
+mod pending;
 mod record;
 mod refusal;
 mod retention;
@@ -39,6 +41,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use crate::clock::{Now, UnixTime};
+use crate::config::Limits;
 use crate::ids::{ModelId, PodName, SimulationId, SimulatorName, Uid};
 use crate::kube::error::Error;
 use crate::kube::pod::NewPod;
@@ -71,6 +74,7 @@ pub const CLOCK_SKEW_SECONDS: f64 = 60.0;
 
 pub struct Orchestrator {
     simulator: SimulatorName,
+    limits: Limits,
     simulations: BTreeMap<SimulationId, Simulation>,
     /// Simulations whose end was announced, while their pods are kept and for a while longer.
     ended: BTreeMap<SimulationId, Ended>,
@@ -159,9 +163,10 @@ struct Api {
 
 impl Orchestrator {
     /// `simulator` is the mark by which a pod is ours; `workers` is how many calls are made at once; the seed is for the jitter of retries.
-    pub fn new(simulator: SimulatorName, workers: usize, seed: u64) -> Self {
+    pub fn new(simulator: SimulatorName, limits: Limits, workers: usize, seed: u64) -> Self {
         Self {
             simulator,
+            limits,
             simulations: BTreeMap::new(),
             ended: BTreeMap::new(),
             pods: BTreeMap::new(),
@@ -480,6 +485,7 @@ impl Orchestrator {
             Deadline::RecordIsDue(simulation) => {
                 self.touched_records.insert(simulation);
             }
+            Deadline::PendingIsDue(simulation) => self.on_pending_due(&simulation, now),
             Deadline::ReadiesAreOverdue(simulation) => self.name_the_unheard(&simulation),
             Deadline::LeftIsSaidAgain => self.say_what_is_left(now),
             Deadline::RequestIsLost(simulation) => self.tell_lost_request(&simulation, now),
@@ -582,7 +588,7 @@ mod tests {
     fn readiness_follows_broker_list_and_watch() {
         let start = clock::now();
         let at = |seconds| Now { instant: start.instant + Duration::from_secs(seconds), ..start };
-        let mut core = Orchestrator::new(SimulatorName::new("dots-so").unwrap(), 1, 0);
+        let mut core = Orchestrator::new(SimulatorName::new("dots-so").unwrap(), Limits::default(), 1, 0);
         assert_eq!(core.readiness(), Readiness::default());
         core.handle(Event::Broker(BrokerEvent::Connected), at(1));
         core.handle(Event::Pods(PodsEvent::ServerTime(start.unix)), at(2));

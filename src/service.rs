@@ -59,7 +59,7 @@ impl Service {
         let readiness = Arc::<Mutex<Readiness>>::default();
         let outlets =
             Outlets { publisher: publisher.clone(), calls: calls_in, records: records_in, logs: logs_in, readiness: readiness.clone() };
-        let orchestrator = Orchestrator::new(config.simulator.clone(), config.deploy_parallelism, fastrand::u64(..));
+        let orchestrator = Orchestrator::new(config.simulator.clone(), config.limits.clone(), config.deploy_parallelism, fastrand::u64(..));
 
         supervisor.spawn("state", STATE_LIMIT, move |beat| state::run(orchestrator, &events, &requests, &outlets, beat))?;
         let mqtt_events = events_in.clone();

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use mso::clock::{Now, UnixTime};
+use mso::config::Limits;
 use mso::ids::{PodName, SimulationId, SimulatorName};
 use mso::kube::error::Error;
 use mso::kube::pod::Pod;
@@ -107,7 +108,7 @@ struct Heard {
 impl World {
     fn new(seed: u64, start: Instant) -> Self {
         let mut world = Self {
-            core: Orchestrator::new(SimulatorName::new("so").unwrap(), WORKERS, seed),
+            core: Orchestrator::new(SimulatorName::new("so").unwrap(), Limits::default(), WORKERS, seed),
             start,
             since: Duration::ZERO,
             random: fastrand::Rng::with_seed(seed),
@@ -362,7 +363,7 @@ impl World {
         self.delivered.clear();
         self.delivered_before.clear();
         self.trace.push("killed".to_owned());
-        self.core = Orchestrator::new(SimulatorName::new("so").unwrap(), WORKERS, self.random.u64(..));
+        self.core = Orchestrator::new(SimulatorName::new("so").unwrap(), Limits::default(), WORKERS, self.random.u64(..));
         for heard in self.heard.values_mut() {
             heard.was_killed = true;
             heard.asked_before.clone_from(&heard.asked);

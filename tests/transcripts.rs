@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mso::clock::{UnixTime, now};
+use mso::config::Limits;
 use mso::ids::{RecordName, SimulationId, SimulatorName, TopicSegment};
 use mso::kube::error::{Error, Status};
 use mso::kube::record::{Content, Found, Progress};
@@ -22,7 +23,9 @@ use mso::secret::Secret;
 use serde_json::{Value, json};
 
 use crate::words::records::Records;
-use crate::words::{START, at_qos_1, deploy_event, drain, ended, in_words, now_at, parsed, pod, ready_event, refused, request, with};
+use crate::words::{
+    START, at_qos_1, deploy_event, drain, ended, in_words, now_at, parsed, pod, ready_event, refused, request, unschedulable, waiting, with,
+};
 
 const HOUR: f64 = 1.0;
 
@@ -56,7 +59,7 @@ struct Session {
 
 impl Session {
     fn new() -> Self {
-        let core = Orchestrator::new(SimulatorName::new("so").unwrap(), 2, 7);
+        let core = Orchestrator::new(SimulatorName::new("so").unwrap(), Limits::default(), 2, 7);
         Self {
             core,
             start: now().instant,
@@ -120,7 +123,7 @@ impl Session {
 
     fn killed_while_the_broker_is_away(&mut self) {
         self.text += "> kill -9, and a new process\n";
-        self.core = Orchestrator::new(SimulatorName::new("so").unwrap(), 2, 7);
+        self.core = Orchestrator::new(SimulatorName::new("so").unwrap(), Limits::default(), 2, 7);
         self.calls.clear();
         self.logs.clear();
         self.messages.clear();
@@ -1803,6 +1806,69 @@ fn a_status_that_the_kubelet_corrects_while_the_api_is_away_is_not_believed() {
     session.got(&m1);
     session.passes(60.0);
     session.matches("a_doubtful_status_while_the_api_is_away");
+}
+
+const NOT_FOUND: &str = "failed to resolve reference \"r/model:1\": not found";
+
+#[test]
+fn an_image_that_cannot_be_pulled_is_said_once_and_fails_its_model_after_five_minutes() {
+    let mut session = Session::begun();
+    let (m1, m2) = (pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2"));
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&waiting(m1.clone(), "ContainerCreating", ""));
+    session.created(&m2);
+    session.passes(20.0);
+    session.shows("ErrImagePull", &waiting(m1.clone(), "ErrImagePull", NOT_FOUND));
+    session.passes(10.0);
+    for _ in 0..3 {
+        session.shows("ImagePullBackOff", &waiting(m1.clone(), "ErrImagePull", NOT_FOUND));
+        session.passes(90.0);
+    }
+    session.passes(20.0);
+    session.done("stop so-sim-m1");
+    session.shows("as we stopped it", &with(ended(m1, 137, "Error"), "/status/reason", json!("DeadlineExceeded")));
+    session.matches("an_image_that_cannot_be_pulled");
+}
+
+#[test]
+fn an_image_that_comes_after_all_is_said_and_its_model_runs() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&waiting(m1.clone(), "ErrImagePull", NOT_FOUND));
+    session.passes(200.0);
+    session.shows("running", &m1);
+    session.passes(200.0);
+    session.matches("an_image_that_comes_after_all");
+}
+
+#[test]
+fn models_for_which_there_is_no_node_are_said_in_one_line_and_deleted_after_half_an_hour() {
+    let mut session = Session::begun();
+    let (m1, m2) = (pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2"));
+    let full = "0/1 nodes are available: 1 Insufficient cpu.";
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&unschedulable(m1.clone(), full));
+    session.created(&unschedulable(m2.clone(), full));
+    session.passes(31.0);
+    session.shows("on a node", &waiting(m2.clone(), "ContainerCreating", ""));
+    session.passes(60.0);
+    session.shows("running", &m2);
+    session.passes(1800.0);
+    session.matches("no_node");
+}
+
+#[test]
+fn the_time_of_what_stands_in_the_way_goes_on_over_a_restart() {
+    let mut session = Session::begun();
+    let m1 = waiting(pod(1, "sim", "m1", "u1"), "CreateContainerConfigError", "secret \"s\" not found");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.passes(40.0);
+    session.restarted(vec![m1]);
+    session.passes(19.0);
+    session.passes(2.0);
+    session.matches("an_obstacle_over_a_restart");
 }
 
 #[test]

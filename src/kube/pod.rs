@@ -58,6 +58,7 @@ pub struct Metadata {
     pub resource_version: String,
     /// When the pod's grace ends, not when the delete was asked for.
     pub deletion_timestamp: Option<Timestamp>,
+    pub creation_timestamp: Option<Timestamp>,
     #[serde(deserialize_with = "or_default")]
     pub labels: Labels,
     #[serde(deserialize_with = "or_default")]
@@ -117,6 +118,9 @@ pub struct Status {
     pub conditions: Vec<Condition>,
     #[serde(deserialize_with = "or_default")]
     pub container_statuses: Vec<ContainerStatus>,
+    /// Ours have none; a webhook may add some.
+    #[serde(deserialize_with = "or_default")]
+    pub init_container_statuses: Vec<ContainerStatus>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -124,6 +128,8 @@ pub struct Status {
 pub struct Condition {
     pub r#type: String,
     pub status: String,
+    pub reason: String,
+    pub message: String,
     pub last_transition_time: Option<Timestamp>,
 }
 
@@ -141,8 +147,16 @@ pub struct ContainerStatus {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ContainerState {
-    pub waiting: Option<IgnoredAny>,
+    pub waiting: Option<Waiting>,
+    pub running: Option<IgnoredAny>,
     pub terminated: Option<Terminated>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Waiting {
+    pub reason: String,
+    pub message: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -18,6 +18,8 @@ pub(super) enum Deadline {
     PodIsDue(PodName),
     /// Who ran when we began to listen should have been heard.
     ReadiesAreOverdue(SimulationId),
+    /// Of what its models wait for there is something to say, or one is to be given up.
+    PendingIsDue(SimulationId),
     /// Nobody deployed the model that said ready.
     ReadyIsForgotten { simulation: SimulationId, model: ModelId },
     /// The log of a crash could not be read and is tried again.
@@ -43,6 +45,12 @@ impl Deadlines {
         self.cancel(&deadline);
         self.times.insert(deadline.clone(), at);
         self.in_order.insert((at, deadline));
+    }
+
+    pub(super) fn set_at_latest(&mut self, at: Instant, deadline: Deadline) {
+        if self.times.get(&deadline).is_none_or(|before| at < *before) {
+            self.set(at, deadline);
+        }
     }
 
     pub(super) fn cancel(&mut self, deadline: &Deadline) {

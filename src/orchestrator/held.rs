@@ -296,12 +296,13 @@ pub(super) fn addressable_models(request: Result<DeployRequest, BadRequest>) -> 
 mod tests {
     use super::*;
     use crate::clock;
+    use crate::config::Limits;
     use crate::ids::{PodName, SimulatorId, SimulatorName};
     use crate::orchestrator::event::{Body, BrokerEvent, Event, ModelConfiguration};
 
     /// Nothing is known of what runs.
     fn core() -> Orchestrator {
-        Orchestrator::new(SimulatorName::new("so").unwrap(), 1, 0)
+        Orchestrator::new(SimulatorName::new("so").unwrap(), Limits::default(), 1, 0)
     }
 
     fn bad(models: Vec<TopicSegment>) -> Result<DeployRequest, BadRequest> {

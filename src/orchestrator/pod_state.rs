@@ -2,6 +2,8 @@
 //!
 //! The words are the kubelet's: <https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/>.
 
+use super::obstacle::{self, Obstacle};
+use crate::clock::UnixTime;
 use crate::kube::pod::{ContainerStatus, Pod, Terminated};
 
 /// A model without an exit code of its container has this one: no process can end with it.
@@ -46,10 +48,12 @@ impl Verdict {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Observation {
-    /// The model's container runs, or may still.
+    /// The model's container runs, or waits for its turn.
     Alive,
+    /// It does not run, and why; since when, as the server says.
+    Waits(Obstacle, Option<UnixTime>),
     Ended(Verdict),
     /// It looks ended, but the kubelet may correct itself: believed when it stays so.
     Doubtful(Verdict),
@@ -66,7 +70,15 @@ pub fn observe(pod: &Pod, image: Option<&str>) -> Observation {
             "" => Verdict::failed_without_code("Failed without reason", &pod.status.message),
             reason => Verdict::failed_without_code(reason, &pod.status.message),
         }),
-        (None, _) => Observation::Alive,
+        // What goes does not begin any more.
+        (None, _) if pod.metadata.deletion_timestamp.is_some() => Observation::Alive,
+        (None, _) => match obstacle::of(pod, container) {
+            Some(obstacle) => {
+                let since = obstacle::since(pod, obstacle.kind);
+                Observation::Waits(obstacle, since)
+            }
+            None => Observation::Alive,
+        },
     }
 }
 
@@ -229,7 +241,7 @@ mod tests {
             "lastState": {"terminated": {"exitCode": 2, "reason": "Error"}},
         }]);
         let running = pod(json!({"phase": "Running", "containerStatuses": statuses}));
-        assert_eq!(observe(&running, None), Observation::Alive);
+        assert!(matches!(observe(&running, None), Observation::Waits(..)));
         let failed = pod(json!({"phase": "Failed", "containerStatuses": statuses}));
         assert_eq!(observe(&failed, None), ended(false, 2, "Error"));
         let mut deleted = running;

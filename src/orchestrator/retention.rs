@@ -312,9 +312,13 @@ impl Orchestrator {
     fn observe_model(&mut self, id: &SimulationId, model_id: &ModelId, uid: Uid, observation: Observation, tell: Tell, now: Now) {
         let Some(model) = self.model_mut(id, model_id) else { return };
         match observation {
-            Observation::Alive => {
+            Observation::Alive | Observation::Waits(..) => {
                 model.doubt = None;
                 self.deadlines.cancel(&Deadline::DoubtIsOver { simulation: id.clone(), model: model_id.clone(), uid });
+                match observation {
+                    Observation::Waits(obstacle, began) => self.on_obstacle(id, model_id, obstacle, began, now),
+                    _ => self.on_no_obstacle(id, model_id, now),
+                }
             }
             Observation::Ended(verdict) => self.conclude(id, model_id, verdict, tell),
             Observation::Doubtful(verdict) => {
@@ -360,7 +364,7 @@ impl Orchestrator {
                 self.on_vanished(&seen.name);
                 self.conclude(&seen.simulation, &seen.model, verdict, Tell::WhenRecorded);
             }
-            Observation::Ended(_) | Observation::Alive | Observation::Doubtful(_) => self.on_missing(&seen.name),
+            Observation::Ended(_) | Observation::Alive | Observation::Waits(..) | Observation::Doubtful(_) => self.on_missing(&seen.name),
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::kept::Revision;
 use super::marks::Mark;
+use super::pending::Pending;
 use super::pod_state::{NO_EXIT_CODE, Verdict};
 use crate::ids::{DeployId, ModelId, Uid};
 use crate::kube::pod::NewPod;
@@ -48,6 +49,8 @@ pub(super) struct Simulation {
     /// What its first pod says, as far as we wrote it.
     pub mark: Option<Mark>,
     pub is_being_marked: bool,
+    /// Of whom it was said that they wait, and who do not any more, by what it was for.
+    pub unblocked: BTreeMap<String, Vec<ModelId>>,
     /// When `AllModelsHaveTerminated` went out, where that was before we knew that it runs.
     pub end_told_at: Option<Instant>,
 }
@@ -72,6 +75,7 @@ pub(super) struct Model {
     /// The broker has the verdict.
     pub told: bool,
     pub doubt: Option<Doubt>,
+    pub pending: Option<Pending>,
 }
 
 /// A verdict that the kubelet may correct.
@@ -153,6 +157,7 @@ impl Simulation {
             unacknowledged: 0,
             mark: None,
             is_being_marked: false,
+            unblocked: BTreeMap::new(),
             end_told_at: None,
         }
     }
@@ -209,6 +214,7 @@ impl Simulation {
     pub(super) fn set_verdict(&mut self, id: &ModelId, verdict: &Verdict) -> bool {
         let Some(model) = self.models.get_mut(id).filter(|model| model.verdict.is_none()) else { return false };
         model.verdict = Some(verdict.clone());
+        model.pending = None;
         self.ended += 1;
         self.failed += usize::from(!verdict.success);
         true
@@ -257,6 +263,7 @@ impl Model {
             earlier_pod_was_ready: false,
             told: false,
             doubt: None,
+            pending: None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use devkit::broker::{ConnectionId, Input, Output};
 use mso::clock::UnixTime;
+use mso::config::Limits;
 use mso::config::PodSettings;
 use mso::ids::{SimulationId, SimulatorName};
 use mso::kube::error::Error;
@@ -60,7 +61,7 @@ fn simulator() -> SimulatorName {
 impl Process {
     pub fn new(seed: u64) -> Self {
         Self {
-            core: Orchestrator::new(simulator(), WORKERS, seed),
+            core: Orchestrator::new(simulator(), Limits::default(), WORKERS, seed),
             outbox: Outbox::default(),
             connection: None,
             is_announced: false,

@@ -85,6 +85,23 @@ pub fn ended(mut pod: Value, exit_code: i32, reason: &str) -> Value {
     pod
 }
 
+/// The same pod with its container waiting, on its node since the start.
+pub fn waiting(mut pod: Value, reason: &str, message: &str) -> Value {
+    pod["status"]["phase"] = json!("Pending");
+    pod["status"]["conditions"] = json!([{"type": "PodScheduled", "status": "True", "lastTransitionTime": "1970-01-12T13:46:40Z"}]);
+    pod["status"]["containerStatuses"][0]["state"] = json!({"waiting": {"reason": reason, "message": message}});
+    pod
+}
+
+/// The same pod, made at the start, for which there is no node.
+pub fn unschedulable(mut pod: Value, message: &str) -> Value {
+    let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message});
+    pod["metadata"]["creationTimestamp"] = json!("1970-01-12T13:46:40Z");
+    pod["spec"]["nodeName"] = json!("");
+    pod["status"] = json!({"phase": "Pending", "conditions": [condition]});
+    pod
+}
+
 /// The same pod with a value at a JSON pointer.
 pub fn with(mut pod: Value, pointer: &str, value: Value) -> Value {
     let (parent, key) = pointer.rsplit_once('/').unwrap();

@@ -1,0 +1,291 @@
+//! What keeps a model's container from running, as its pod's status says it: the table, read from top to bottom. Pure.
+//!
+//! The words are the kubelet's and the scheduler's:
+//! <https://github.com/kubernetes/kubernetes/blob/master/pkg/kubelet/images/types.go>,
+//! <https://github.com/kubernetes/kubernetes/blob/master/pkg/kubelet/kuberuntime/kuberuntime_container.go>.
+
+use std::time::Duration;
+
+use super::pod_state::one_line;
+use crate::clock::UnixTime;
+use crate::config::Limits;
+use crate::kube::pod::{Condition, ContainerStatus, NODE_LABEL, Pod, Waiting};
+
+/// What stands in the way. How long it may, [`Limits`] say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No node takes it.
+    Unschedulable,
+    /// Somebody holds it back on purpose, and will let it go.
+    Gated,
+    /// The sandbox, the volumes, the network, the image: the kubelet is at it.
+    Creating,
+    ImagePull,
+    /// The kubelet's own limit for pulls, which passes.
+    ImagePullHeld,
+    /// No try will make it better.
+    ImageUnusable,
+    ImageInspect,
+    ContainerConfig,
+    /// It needs what is slow to come.
+    VolumeSubpath,
+    ContainerStart,
+}
+
+impl Kind {
+    /// `None`: for ever.
+    pub fn limit(self, limits: &Limits) -> Option<Duration> {
+        match self {
+            Self::Unschedulable => limits.unschedulable,
+            Self::Gated | Self::ImagePullHeld => None,
+            Self::Creating => limits.container_creating,
+            Self::ImagePull => limits.image_pull,
+            Self::ImageUnusable => limits.image_unusable,
+            Self::ImageInspect => limits.image_inspect,
+            Self::ContainerConfig => limits.container_config,
+            Self::VolumeSubpath => limits.volume_subpath,
+            Self::ContainerStart => limits.container_start,
+        }
+    }
+
+    /// How long it is nothing special. What should not be is said at once.
+    pub fn warn_after(self) -> Duration {
+        match self {
+            // An autoscaler needs minutes, and a scheduler that is busy some seconds.
+            Self::Unschedulable | Self::Gated => Duration::from_secs(30),
+            Self::Creating => Duration::from_secs(2 * 60),
+            Self::ImagePull
+            | Self::ImagePullHeld
+            | Self::ImageUnusable
+            | Self::ImageInspect
+            | Self::ContainerConfig
+            | Self::VolumeSubpath
+            | Self::ContainerStart => Duration::ZERO,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    pub kind: Kind,
+    /// As kubectl shows it.
+    pub reason: String,
+    /// For a person, one line: what is in the way, and where to look.
+    pub message: String,
+}
+
+/// What keeps `container` of this pod from running; none where it runs, has run, or waits for its turn at the scheduler.
+pub fn of(pod: &Pod, container: &str) -> Option<Obstacle> {
+    let status = &pod.status;
+    if let Some(init) = status.init_container_statuses.iter().find(|init| waiting(init).is_some()) {
+        let waiting = waiting(init)?;
+        return Some(of_waiting(waiting, pod, &format!("init container {}: ", init.name)));
+    }
+    let model = status.container_statuses.iter().find(|status| status.name == container);
+    if let Some(waiting) = model.and_then(waiting) {
+        return Some(of_waiting(waiting, pod, ""));
+    }
+    let runs = model.is_some_and(|model| model.state.running.is_some() || model.state.terminated.is_some());
+    if runs || status.phase == "Running" {
+        return None;
+    }
+    match scheduled(pod) {
+        Some(condition) if condition.status == "False" => Some(of_scheduler(condition)),
+        Some(_) => Some(creating(pod, "ContainerCreating", "")),
+        // Nobody has looked at it yet.
+        None if pod.spec.node_name.is_empty() => None,
+        None => Some(creating(pod, "ContainerCreating", "")),
+    }
+}
+
+/// When the kubelet began; when the pod was made, where no node takes it.
+pub fn since(pod: &Pod, kind: Kind) -> Option<UnixTime> {
+    let created = pod.metadata.creation_timestamp;
+    let began = match kind {
+        Kind::Unschedulable | Kind::Gated => created,
+        _ => scheduled(pod).and_then(|condition| condition.last_transition_time).or(created),
+    };
+    began.map(|at| at.0)
+}
+
+fn scheduled(pod: &Pod) -> Option<&Condition> {
+    pod.status.conditions.iter().find(|condition| condition.r#type == "PodScheduled")
+}
+
+/// A state that says nothing means waiting.
+fn waiting(status: &ContainerStatus) -> Option<&Waiting> {
+    status.state.waiting.as_ref().filter(|waiting| !["", "PodInitializing"].contains(&waiting.reason.as_str()))
+}
+
+fn of_scheduler(condition: &Condition) -> Obstacle {
+    let (label, value) = NODE_LABEL;
+    let said = one_line(&condition.message);
+    let asks_for_label = ["node affinity", "node selector"].iter().any(|words| said.contains(words));
+    let hint = if asks_for_label { format!("; is there a node with the label {label}={value}?") } else { String::new() };
+    let kind = if condition.reason == "SchedulingGated" { Kind::Gated } else { Kind::Unschedulable };
+    Obstacle { kind, reason: condition.reason.clone(), message: said + &hint }
+}
+
+fn of_waiting(waiting: &Waiting, pod: &Pod, whose: &str) -> Obstacle {
+    let said = one_line(&waiting.message);
+    let kind = match waiting.reason.as_str() {
+        "ErrImagePull" | "ImagePullBackOff" if said.contains("pull QPS exceeded") => Kind::ImagePullHeld,
+        "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" => Kind::ImagePull,
+        "InvalidImageName" | "ErrImageNeverPull" | "SignatureValidationFailed" => Kind::ImageUnusable,
+        "ImageInspectError" => Kind::ImageInspect,
+        "CreateContainerConfigError" if is_slow_volume(&said) => Kind::VolumeSubpath,
+        "CreateContainerConfigError" => Kind::ContainerConfig,
+        "CreateContainerError" | "RunContainerError" | "PreCreateHookError" | "PreStartHookError" | "PostStartHookError" => {
+            Kind::ContainerStart
+        }
+        _ => return creating(pod, &waiting.reason, &format!("{whose}{said}")),
+    };
+    let hint = match kind {
+        Kind::ImagePull => "; does the tag exist, and may the node pull it (KUBERNETES_PULL_IMAGE_SECRET_NAME)?",
+        Kind::ImageUnusable => "; no try will make it better",
+        _ => "",
+    };
+    Obstacle { kind, reason: waiting.reason.clone(), message: format!("{whose}{said}{hint}") }
+}
+
+fn is_slow_volume(said: &str) -> bool {
+    said.contains("failed to create subPath directory") || said.contains("context deadline exceeded")
+}
+
+fn creating(pod: &Pod, reason: &str, said: &str) -> Obstacle {
+    let said = if said.is_empty() { format!("the kubelet of node {} is at it", pod.spec.node_name) } else { said.to_owned() };
+    Obstacle { kind: Kind::Creating, reason: reason.to_owned(), message: said }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(status: &Value) -> Pod {
+        let metadata = json!({"name": "p", "uid": "u", "creationTimestamp": "2026-01-01T12:00:00Z"});
+        serde_json::from_value(json!({"metadata": metadata, "spec": {"nodeName": "n1"}, "status": status})).unwrap()
+    }
+
+    fn scheduled() -> Value {
+        json!([{"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T12:00:30Z"}])
+    }
+
+    fn waiting(reason: &str, message: &str) -> Option<Obstacle> {
+        let state = json!({"waiting": {"reason": reason, "message": message}});
+        let statuses = json!([{"name": "sidecar", "state": {"running": {}}}, {"name": "p", "state": state}]);
+        of(&pod(&json!({"phase": "Pending", "conditions": scheduled(), "containerStatuses": statuses})), "p")
+    }
+
+    fn unscheduled(reason: &str, message: &str) -> Option<Obstacle> {
+        let condition = json!({"type": "PodScheduled", "status": "False", "reason": reason, "message": message});
+        of(&pod(&json!({"phase": "Pending", "conditions": [condition]})), "p")
+    }
+
+    fn obstacle(kind: Kind, reason: &str, message: &str) -> Option<Obstacle> {
+        Some(Obstacle { kind, reason: reason.to_owned(), message: message.to_owned() })
+    }
+
+    #[test]
+    fn row_15_a_pod_at_which_no_scheduler_has_looked_has_no_obstacle() {
+        let mut pod = pod(&json!({"phase": "Pending"}));
+        pod.spec.node_name.clear();
+        assert_eq!(of(&pod, "p"), None);
+    }
+
+    #[test]
+    fn row_16_unschedulable_and_where_it_asks_for_the_label_a_hint() {
+        assert_eq!(
+            unscheduled("Unschedulable", "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."),
+            obstacle(
+                Kind::Unschedulable,
+                "Unschedulable",
+                "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.; is there a node with the label type=worker?"
+            )
+        );
+        let full = "0/1 nodes are available: 1 Insufficient cpu.";
+        assert_eq!(unscheduled("Unschedulable", full), obstacle(Kind::Unschedulable, "Unschedulable", full));
+    }
+
+    #[test]
+    fn row_17_gated_never_times_out_and_a_scheduler_error_does() {
+        assert_eq!(unscheduled("SchedulingGated", "g"), obstacle(Kind::Gated, "SchedulingGated", "g"));
+        assert_eq!(Kind::Gated.limit(&Limits::default()), None);
+        assert_eq!(unscheduled("SchedulerError", "e"), obstacle(Kind::Unschedulable, "SchedulerError", "e"));
+    }
+
+    #[test]
+    fn row_18_container_creating_an_empty_state_and_no_statuses_are_one() {
+        let expected = obstacle(Kind::Creating, "ContainerCreating", "the kubelet of node n1 is at it");
+        let of_statuses = |statuses: Value| of(&pod(&json!({"conditions": scheduled(), "containerStatuses": statuses})), "p");
+        assert_eq!(waiting("ContainerCreating", ""), expected);
+        assert_eq!(waiting("PodInitializing", ""), expected);
+        assert_eq!(of_statuses(json!([{"name": "p", "state": {"waiting": {}}}])), expected);
+        assert_eq!(of_statuses(json!([{"name": "p", "state": {}}])), expected);
+        assert_eq!(of_statuses(json!(null)), expected);
+        assert_eq!(waiting("NotYetInvented", "why"), obstacle(Kind::Creating, "NotYetInvented", "why"));
+    }
+
+    #[test]
+    fn row_19_and_20_an_image_that_cannot_be_pulled_has_one_clock_and_a_pull_that_is_held_has_none() {
+        let hint = "; does the tag exist, and may the node pull it (KUBERNETES_PULL_IMAGE_SECRET_NAME)?";
+        for reason in ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"] {
+            assert_eq!(waiting(reason, "not found"), obstacle(Kind::ImagePull, reason, &format!("not found{hint}")));
+        }
+        assert_eq!(waiting("ErrImagePull", "pull QPS exceeded"), obstacle(Kind::ImagePullHeld, "ErrImagePull", "pull QPS exceeded"));
+        assert_eq!(Kind::ImagePullHeld.limit(&Limits::default()), None);
+    }
+
+    #[test]
+    fn row_21_an_image_whose_name_is_none_or_that_is_not_to_be_used() {
+        for reason in ["InvalidImageName", "ErrImageNeverPull", "SignatureValidationFailed"] {
+            assert_eq!(waiting(reason, "why"), obstacle(Kind::ImageUnusable, reason, "why; no try will make it better"));
+        }
+    }
+
+    #[test]
+    fn row_22_image_inspect_error() {
+        assert_eq!(waiting("ImageInspectError", "why"), obstacle(Kind::ImageInspect, "ImageInspectError", "why"));
+    }
+
+    #[test]
+    fn row_23_a_configuration_that_cannot_be_had_and_a_volume_that_is_slow_has_more_time() {
+        let reason = "CreateContainerConfigError";
+        assert_eq!(waiting(reason, "secret \"s\" not found"), obstacle(Kind::ContainerConfig, reason, "secret \"s\" not found"));
+        for said in ["failed to create subPath directory for volumeMount", "context deadline exceeded"] {
+            assert_eq!(waiting(reason, said), obstacle(Kind::VolumeSubpath, reason, said));
+        }
+    }
+
+    #[test]
+    fn row_24_a_container_that_cannot_be_made_or_run_and_hooks_that_fail() {
+        for reason in ["CreateContainerError", "RunContainerError", "PreCreateHookError", "PreStartHookError", "PostStartHookError"] {
+            assert_eq!(waiting(reason, "why"), obstacle(Kind::ContainerStart, reason, "why"));
+        }
+    }
+
+    #[test]
+    fn row_51_an_init_container_that_waits_is_named_and_has_the_same_time() {
+        let init = json!([{"name": "mesh", "state": {"waiting": {"reason": "ErrImageNeverPull", "message": "why"}}}]);
+        let pod = pod(&json!({"phase": "Pending", "conditions": scheduled(), "initContainerStatuses": init}));
+        let expected = obstacle(Kind::ImageUnusable, "ErrImageNeverPull", "init container mesh: why; no try will make it better");
+        assert_eq!(of(&pod, "p"), expected);
+    }
+
+    #[test]
+    fn a_container_that_runs_or_ran_has_no_obstacle() {
+        for state in [json!({"running": {}}), json!({"terminated": {"exitCode": 0}})] {
+            let pod = pod(&json!({"phase": "Running", "conditions": scheduled(), "containerStatuses": [{"name": "p", "state": state}]}));
+            assert_eq!(of(&pod, "p"), None);
+        }
+    }
+
+    #[test]
+    fn time_counts_from_the_creation_and_once_there_is_a_node_from_then() {
+        let pod = pod(&json!({"conditions": scheduled()}));
+        let unix = |text: &str| serde_json::from_value::<crate::kube::pod::Timestamp>(json!(text)).unwrap().0;
+        assert_eq!(since(&pod, Kind::Unschedulable), Some(unix("2026-01-01T12:00:00Z")));
+        assert_eq!(since(&pod, Kind::Creating), Some(unix("2026-01-01T12:00:30Z")));
+    }
+}
