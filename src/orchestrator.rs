@@ -34,6 +34,7 @@ mod refusal;
 mod retention;
 mod simulation;
 mod unheard;
+pub mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};

@@ -22,6 +22,7 @@ use mso::config::MqttSettings;
 use mso::ids::{SimulatorName, TopicSegment};
 use mso::mqtt::{self, Publisher};
 use mso::orchestrator::event::{Body, BrokerEvent, Delivery, Event, Message, MessageId};
+use mso::orchestrator::pod_state::Verdict;
 use mso::proto;
 use mso::secret::Secret;
 use mso::supervise::{Beat, Supervisor};
@@ -98,9 +99,13 @@ fn what_we_publish_arrives_byte_for_byte_and_not_retained() {
     let model = || TopicSegment::new("m").unwrap();
     let bodies = [
         (Body::ModelsReady, "/lifecycle/mso/dots-so/s/ModelsReady", vec![]),
-        (Body::ModelHasTerminated { model: model(), success: true, exit_code: 0 }, "/lifecycle/mso/dots-so/s/m/ModelHasTerminated", vec![]),
         (
-            Body::ModelHasTerminated { model: model(), success: false, exit_code: 3 },
+            Body::ModelHasTerminated { model: model(), verdict: Verdict::succeeded("") },
+            "/lifecycle/mso/dots-so/s/m/ModelHasTerminated",
+            vec![],
+        ),
+        (
+            Body::ModelHasTerminated { model: model(), verdict: Verdict::failed(3, "", "") },
             "/lifecycle/mso/dots-so/s/m/ModelHasTerminated",
             vec![8, 1, 16, 3],
         ),
@@ -817,7 +822,7 @@ fn request(model: &str) -> Vec<u8> {
 
 /// Told by its topic.
 fn terminated(id: MessageId) -> Message {
-    let body = Body::ModelHasTerminated { model: TopicSegment::new(&id.to_string()).unwrap(), success: true, exit_code: 0 };
+    let body = Body::ModelHasTerminated { model: TopicSegment::new(&id.to_string()).unwrap(), verdict: Verdict::succeeded("") };
     Message { id, simulation: TopicSegment::new("s").unwrap(), body }
 }
 

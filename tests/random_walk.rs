@@ -198,7 +198,8 @@ impl World {
                         self.holds(none_failed, "no ModelsReady where a model has failed");
                         self.holds(all_ready, "no ModelsReady before every model has said ready");
                     }
-                    Body::ModelHasTerminated { model, success, .. } => {
+                    Body::ModelHasTerminated { model, verdict } => {
+                        let success = &verdict.success;
                         let before = heard.verdicts.insert(model.to_string(), *success);
                         let why = format!("{simulation}/{model} now has exit code -1 due to: ApiUnavailable");
                         // Told while the API was away, it is known to the process that told it, until that has recorded it.

@@ -9,6 +9,7 @@ use prost::{DecodeError, Message as _};
 use crate::ids::{DeployId, ModelId, PodName, Shown, SimulationId, SimulatorId, TopicSegment, short_hash};
 use crate::kube::pod::Variable;
 use crate::orchestrator::event::{BadRequest, Body, DeployRequest, ModelConfiguration};
+use crate::orchestrator::pod_state::Verdict;
 use crate::proto;
 use crate::secret::Secret;
 
@@ -26,10 +27,15 @@ const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 pub fn encode(body: &Body) -> Vec<u8> {
     match body {
         Body::ModelsReady => proto::ModelsReady {}.encode_to_vec(),
-        Body::ModelHasTerminated { success, exit_code, .. } => {
-            let status = if *success { proto::TerminationStatus::Successfull } else { proto::TerminationStatus::Failed };
-            proto::ModelHasTerminated { status: status.into(), exit_code: *exit_code }.encode_to_vec()
+        // A success has no bytes at all.
+        Body::ModelHasTerminated { verdict: Verdict { success: true, .. }, .. } => proto::ModelHasTerminated::default().encode_to_vec(),
+        Body::ModelHasTerminated { verdict: Verdict { exit_code, reason, message, .. }, .. } => proto::ModelHasTerminated {
+            status: proto::TerminationStatus::Failed.into(),
+            exit_code: *exit_code,
+            reason: reason.clone(),
+            message: message.clone(),
         }
+        .encode_to_vec(),
         Body::AllModelsHaveTerminated => proto::AllModelsHaveTerminated {}.encode_to_vec(),
     }
 }
@@ -223,13 +229,18 @@ mod tests {
 
     #[test]
     fn our_messages_are_these_bytes() {
-        let terminated = |success, exit_code| Body::ModelHasTerminated { model: segment("m"), success, exit_code };
+        let terminated = |success, exit_code| Body::ModelHasTerminated {
+            model: segment("m"),
+            verdict: Verdict { success, exit_code, reason: String::new(), message: String::new() },
+        };
+        let explained = Body::ModelHasTerminated { model: segment("m"), verdict: Verdict::failed(3, "R", "why") };
         let cases: &[(&str, Body, &[u8])] = &[
             ("all models are ready", Body::ModelsReady, &[]),
             ("all models have terminated", Body::AllModelsHaveTerminated, &[]),
             ("a model succeeded", terminated(true, 0), &[]),
             ("a model failed with code 3", terminated(false, 3), &[0x08, 0x01, 0x10, 0x03]),
             ("a model failed with code 137", terminated(false, 137), &[0x08, 0x01, 0x10, 0x89, 0x01]),
+            ("a model failed, and why", explained, &[0x08, 0x01, 0x10, 0x03, 0x1a, 0x01, b'R', 0x22, 0x03, b'w', b'h', b'y']),
             ("a model failed with code 0", terminated(false, 0), &[0x08, 0x01]),
             (
                 "a model that never ran",

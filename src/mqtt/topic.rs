@@ -81,6 +81,7 @@ impl std::error::Error for InvalidTopic {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::orchestrator::pod_state::Verdict;
 
     fn so() -> SimulatorName {
         SimulatorName::new("dots-so").unwrap()
@@ -151,7 +152,10 @@ mod tests {
         let model = segment("Model 1");
         let cases = [
             (Body::ModelsReady, "/lifecycle/mso/dots-so/sim/ModelsReady"),
-            (Body::ModelHasTerminated { model, success: true, exit_code: 0 }, "/lifecycle/mso/dots-so/sim/Model 1/ModelHasTerminated"),
+            (
+                Body::ModelHasTerminated { model, verdict: Verdict::failed(3, "Error", "") },
+                "/lifecycle/mso/dots-so/sim/Model 1/ModelHasTerminated",
+            ),
             (Body::AllModelsHaveTerminated, "/lifecycle/mso/dots-so/sim/AllModelsHaveTerminated"),
         ];
         for (body, topic) in cases {
@@ -162,7 +166,7 @@ mod tests {
     #[test]
     fn the_longest_topic_fits_mqtt() {
         let longest = segment(&"x".repeat(32_000));
-        let body = Body::ModelHasTerminated { model: longest.clone(), success: false, exit_code: -1 };
+        let body = Body::ModelHasTerminated { model: longest.clone(), verdict: Verdict::failed(3, "Error", "") };
         let simulator = SimulatorName::new(&"s".repeat(63)).unwrap();
         assert!(of(&Message { id: 1, simulation: longest, body }, &simulator).len() <= 64_200);
     }

@@ -6,7 +6,7 @@ use super::deadline::Deadline;
 use super::event::{Body, Command, Delivery, Message, MessageId};
 use super::pod_state::Verdict;
 use super::simulation::{Announced, Simulation};
-use super::{Orchestrator, Tell};
+use super::{Orchestrator, Tell, words};
 use crate::clock::Now;
 use crate::ids::{ModelId, SimulationId, TopicSegment};
 
@@ -143,11 +143,21 @@ impl Orchestrator {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         simulation.untold.remove(model_id);
         simulation.untold_until_forgotten.remove(model_id);
-        let Some(Verdict { success, exit_code, .. }) = simulation.models.get(model_id).and_then(|model| model.verdict.clone()) else {
-            return;
-        };
+        let Some(verdict) = simulation.models.get(model_id).and_then(|model| model.verdict.clone()) else { return };
         self.say(Level::Info, format!("Model {id}/{model_id} has terminated. Send out ModelHasTerminated."));
-        self.announce(id, Body::ModelHasTerminated { model: model_id.into(), success, exit_code }, Told::End(model_id.clone()));
+        let verdict = self.for_a_person(id, model_id, verdict);
+        self.announce(id, Body::ModelHasTerminated { model: model_id.into(), verdict }, Told::End(model_id.clone()));
+    }
+
+    /// Who reads it at the SO knows neither pods nor nodes.
+    fn for_a_person(&self, id: &SimulationId, model_id: &ModelId, mut verdict: Verdict) -> Verdict {
+        if !verdict.success {
+            let model = self.model(id, model_id);
+            let known = model.and_then(|model| self.pods.get(&model.pod.name).filter(|known| model.uid.as_ref() == Some(&known.uid)));
+            let (pod, node) = known.map_or(("", ""), |known| (known.name.as_str(), known.node.as_str()));
+            verdict.message = words::failure(&format!("{id}/{model_id}"), pod, node, &verdict);
+        }
+        verdict
     }
 
     /// Publishes for a simulation that runs; the broker's acknowledgement is awaited.

@@ -11,7 +11,7 @@ use super::announce::Told;
 use super::deadline::Deadline;
 use super::event::{Answer, BadRequest, Body, DeployRequest, MessageId, PodCall, Question, Verb};
 use super::held::Arrival;
-use super::pod_state::{NO_EXIT_CODE, Verdict};
+use super::pod_state::Verdict;
 use super::refusal::{Refusal, Remedy, refusal};
 use super::retention::Ended;
 use super::simulation::{Creation, Model, Simulation, remember_deploys};
@@ -142,7 +142,8 @@ impl Orchestrator {
         self.say(Level::Error, format!("DeployModels for simulation {shown} is refused, and all its models fail: {}", bad.problem));
         let mut told = BTreeMap::new();
         for model in &bad.models {
-            let body = Body::ModelHasTerminated { model: model.clone(), success: false, exit_code: NO_EXIT_CODE };
+            let verdict = Verdict::failed_without_code("InvalidRequest", &bad.problem);
+            let body = Body::ModelHasTerminated { model: model.clone(), verdict };
             let message = self.publish(simulation.clone(), body);
             told.extend(ModelId::new(model.as_str()).ok().map(|model| (message, Told::End(model))));
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::pod_state::Verdict;
 use crate::clock::UnixTime;
 use crate::ids::{DeployId, ModelId, PodName, RecordName, SimulationId, SimulatorId, TopicSegment, Uid};
 use crate::kube::error::Error;
@@ -153,7 +154,7 @@ pub struct Message {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     ModelsReady,
-    ModelHasTerminated { model: TopicSegment, success: bool, exit_code: i32 },
+    ModelHasTerminated { model: TopicSegment, verdict: Verdict },
     AllModelsHaveTerminated,
 }
 

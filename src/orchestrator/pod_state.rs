@@ -33,7 +33,7 @@ impl Verdict {
         Self::failed(NO_EXIT_CODE, reason, message)
     }
 
-    fn succeeded(reason: &str) -> Self {
+    pub fn succeeded(reason: &str) -> Self {
         Self { success: true, exit_code: 0, reason: reason.to_owned(), message: String::new() }
     }
 

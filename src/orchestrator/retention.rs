@@ -47,8 +47,8 @@ pub(super) struct KnownPod {
     pub ended: bool,
     /// When it was first seen to run.
     pub runs_since: Option<Instant>,
-    /// It has a node, so that a kubelet looks after it.
-    bound: bool,
+    /// Whose kubelet looks after it; empty until it has one.
+    pub node: String,
     pub delete_by: Option<UnixTime>,
     /// It goes first, as its simulation runs anew.
     pub replaced: bool,
@@ -437,7 +437,7 @@ impl Orchestrator {
         let is_told = self.ended.get(&known.simulation).is_none_or(|ended| ended.told) && self.is_all_recorded(&known.simulation);
         if known.gone {
             Next::Nothing
-        } else if known.replaced || (self.is_of_model_given_up(known) && !known.bound) {
+        } else if known.replaced || (self.is_of_model_given_up(known) && known.node.is_empty()) {
             Next::Delete
         } else if self.is_of_model_given_up(known) && !known.stop_asked {
             Next::Stop
@@ -548,7 +548,7 @@ impl KnownPod {
             container: String::new(),
             ended: false,
             runs_since: None,
-            bound: !pod.spec.node_name.is_empty(),
+            node: pod.spec.node_name.clone(),
             delete_by: metadata.labels.delete_by_datetime.as_deref().and_then(parse_delete_by),
             replaced: false,
             log_awaited: false,
@@ -576,7 +576,9 @@ impl KnownPod {
         self.replaced = before.replaced;
         self.ended |= before.ended;
         self.runs_since = before.runs_since.or(self.runs_since);
-        self.bound |= before.bound;
+        if self.node.is_empty() {
+            self.node = before.node;
+        }
         self.log_awaited = before.log_awaited;
         self.gone = before.gone;
         self.delete_said = before.delete_said;

@@ -199,7 +199,7 @@ mod tests {
     }
 
     fn heard(message: &str, code: i32) -> Heard {
-        let payload = ModelHasTerminated { status: i32::from(code != 0), exit_code: code }.encode_to_vec();
+        let payload = ModelHasTerminated { status: i32::from(code != 0), exit_code: code, ..ModelHasTerminated::default() }.encode_to_vec();
         Heard { topic: format!("/lifecycle/mso/so/Sim/{message}"), payload, at: UnixTime(ENDED_AT) }
     }
 

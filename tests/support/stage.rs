@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mso::proto::{DeployModels, ModelConfiguration};
+use mso::proto::{DeployModels, ModelConfiguration, ModelHasTerminated};
+use prost::Message;
 
 use devkit::so::{Heard, Session, So, model_configuration};
 
@@ -17,6 +18,15 @@ pub(crate) const SIMULATOR_ID: &str = "Test-SO";
 
 /// The payload of `ModelHasTerminated` for a model that failed with -1.
 pub(crate) const FAILED_WITHOUT_CODE: &str = "08 01 10 ff ff ff ff ff ff ff ff ff 01";
+
+/// As upstream's lifecycle.proto defines it.
+#[derive(Clone, PartialEq, prost::Message)]
+struct UpstreamModelHasTerminated {
+    #[prost(int32, tag = "1")]
+    status: i32,
+    #[prost(int32, tag = "2")]
+    exit_code: i32,
+}
 
 pub(crate) struct Stage {
     ground: Ground,
@@ -195,9 +205,25 @@ impl Simulation<'_> {
         heard
     }
 
+    /// What the SO was told of why a model failed: the short name, and what is for a person.
+    pub(crate) fn why(&self, model: &str) -> (String, String) {
+        let of_model = |heard: &&Heard| heard.end().is_some_and(|(of, _)| of == model) && self.shown(heard).is_some();
+        let told = |heard: &[Heard]| heard.iter().find(of_model).map(|heard| heard.payload.clone());
+        let payload = self.stage.so.heard.wait(LIMIT, told).unwrap_or_else(|| panic!("no end of {model}; heard: {:#?}", self.heard()));
+        let end = ModelHasTerminated::decode(payload.as_slice()).expect("it is one");
+        (end.reason, end.message)
+    }
+
     fn shown(&self, heard: &Heard) -> Option<String> {
         let rest = heard.topic.strip_prefix(&format!("/lifecycle/mso/{}/{}/", self.stage.simulator, self.id))?;
-        let bytes: String = heard.payload.iter().map(|byte| format!(" {byte:02x}")).collect();
+        let payload = match heard.end() {
+            // What a receiver of before makes of it.
+            Some(_) => {
+                UpstreamModelHasTerminated::decode(heard.payload.as_slice()).expect("it skips what it does not know").encode_to_vec()
+            }
+            None => heard.payload.clone(),
+        };
+        let bytes: String = payload.iter().map(|byte| format!(" {byte:02x}")).collect();
         Some(format!("{rest}{bytes}"))
     }
 }

@@ -13,6 +13,7 @@ use mso::kube::pod::{Pod, Variable};
 use mso::kube::record::{Content, NewRecord, Progress};
 use mso::orchestrator::Orchestrator;
 use mso::orchestrator::event::{Body, BrokerEvent, Command, Delivery, DeployRequest, Event, ModelConfiguration, PodCall, RecordCall};
+use mso::orchestrator::pod_state::Verdict;
 use mso::secret::Secret;
 use serde_json::{Value, json};
 
@@ -123,9 +124,9 @@ pub fn in_words(command: &Command) -> String {
         Command::Publish(message) => match &message.body {
             Body::ModelsReady => format!("publish ModelsReady for {}", message.simulation),
             Body::AllModelsHaveTerminated => format!("publish AllModelsHaveTerminated for {}", message.simulation),
-            Body::ModelHasTerminated { model, success, exit_code } => {
-                let status = if *success { "SUCCESSFULL" } else { "FAILED" };
-                format!("publish ModelHasTerminated for {}/{model}: {status}, exit code {exit_code}", message.simulation)
+            Body::ModelHasTerminated { model, verdict: Verdict { success, exit_code, reason, message: text } } => {
+                let status = if *success { "SUCCESSFULL".to_owned() } else { format!("FAILED, {reason}: {text:?}") };
+                format!("publish ModelHasTerminated for {}/{model}: exit code {exit_code}, {status}", message.simulation)
             }
         },
         Command::Acknowledge(delivery) => format!("acknowledge packet {} of connection {}", delivery.packet_id, delivery.connection),

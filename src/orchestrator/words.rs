@@ -1,0 +1,89 @@
+//! A failure in words for whoever reads the SO's screen or our log: what happened, where, and what to do.
+
+use super::pod_state::{NO_EXIT_CODE, Verdict};
+
+/// What a code means that is not the program's own word.
+/// <https://tldp.org/LDP/abs/html/exitcodes.html>, <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>
+pub fn exit_code(code: i32) -> Option<&'static str> {
+    Some(match code {
+        126 => "its command is not executable",
+        127 => "its command is not there",
+        128 => "it could not be started",
+        130 => "SIGINT ended it",
+        134 => "it aborted (SIGABRT)",
+        137 => "it was killed (SIGKILL: out of memory, evicted, or slow to end when told to)",
+        139 => "it touched memory that is not its own (SIGSEGV)",
+        143 => "it was told to end (SIGTERM)",
+        255 => "it ended with -1, or its runtime lost it",
+        _ => return None,
+    })
+}
+
+/// One sentence of what happened and where, and one of what to do. `pod` and `node` are empty where there is none.
+pub fn failure(model: &str, pod: &str, node: &str, verdict: &Verdict) -> String {
+    let at = match (pod, node) {
+        ("", _) => String::new(),
+        (pod, "") => format!(" (pod {pod})"),
+        (pod, node) => format!(" (pod {pod} on node {node})"),
+    };
+    let code = match verdict.exit_code {
+        NO_EXIT_CODE => String::new(),
+        code => {
+            let meaning = exit_code(code).map_or(String::new(), |words| format!(", {words}"));
+            format!(" with exit code {code}{meaning}")
+        }
+    };
+    let why = verdict.why();
+    let advice = match advice(&verdict.reason) {
+        advice if advice.contains("POD") && pod.is_empty() => "Its pod is gone, and its log with it.".to_owned(),
+        advice => advice.replace("POD", pod),
+    };
+    format!("Model {model}{at} failed{code}: {}. {advice}", why.trim_end_matches('.'))
+}
+
+/// Of those reasons whose words do not say it themselves.
+fn advice(reason: &str) -> &'static str {
+    match reason {
+        "OOMKilled" => "Raise its memory limit, or let it need less.",
+        "Error" | "StartError" | "ContainerCannotRun" => "Its log says why: kubectl logs POD.",
+        "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "InvalidImageName" | "ErrImageNeverPull" | "ImageInspectError" => {
+            "Mend the image's name or the right to pull it, and start the simulation again."
+        }
+        "Unschedulable" | "SchedulerError" | "SchedulingGated" => "Make room on a node for models, and start the simulation again.",
+        "ContainerCreating" | "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+            "See kubectl describe pod POD, and start the simulation again."
+        }
+        "ExceededQuota" | "QuotaRequiresResources" => "Change the quota of the namespace, or let other simulations end first.",
+        "Forbidden" | "Unauthorized" => "Give the service its rights: mso check names them.",
+        "PodAdmissionFailed" | "InvalidPod" => "Change the request, or what the cluster admits.",
+        "Evicted" | "Preempting" | "NodeShutdown" | "Terminated" | "Shutdown" => "Start the simulation again, on nodes with more room.",
+        "PodDeleted" | "PodReplaced" => "Somebody deleted its pod: start the simulation again.",
+        "NameConflict" => "Wait until the other pod is gone, or take another simulation id.",
+        _ => "Start the simulation again.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_what_happened_where_and_what_to_do() {
+        let killed = Verdict::failed(137, "OOMKilled", "");
+        assert_eq!(
+            failure("sim/m1", "so-sim-m1", "n1", &killed),
+            "Model sim/m1 (pod so-sim-m1 on node n1) failed with exit code 137, it was killed (SIGKILL: out of memory, evicted, or slow to \
+             end when told to): OOMKilled. Raise its memory limit, or let it need less."
+        );
+        let refused = Verdict::failed_without_code("ExceededQuota", "exceeded quota: q.");
+        assert_eq!(
+            failure("sim/m1", "", "", &refused),
+            "Model sim/m1 failed: ExceededQuota: exceeded quota: q. Change the quota of the namespace, or let other simulations end first."
+        );
+        let crashed = Verdict::failed(3, "Error", "");
+        assert_eq!(
+            failure("sim/m1", "p", "", &crashed),
+            "Model sim/m1 (pod p) failed with exit code 3: Error. Its log says why: kubectl logs p."
+        );
+    }
+}
