@@ -6,6 +6,7 @@ mod support;
 
 mod api_server;
 mod as_a_pod;
+mod failures;
 mod faults;
 mod other_pods;
 mod outages;

@@ -1,0 +1,120 @@
+//! Each cause for which a model does not run or ends, provoked; and what the SO is told of it.
+
+use serde_json::json;
+
+use crate::support::service::Service;
+use crate::support::stage::{FAILED_WITHOUT_CODE, Simulation, Stage};
+use crate::support::{Ground, manifests::apply};
+
+/// The service gives up after this many seconds what would have minutes.
+fn impatient(stage: &Stage, setting: &str, seconds: &str) -> Service {
+    let mut settings = stage.settings();
+    settings.insert(setting.to_owned(), seconds.to_owned());
+    Service::start(&settings)
+}
+
+/// One model, which fails without a code: the reason and the message that the SO is told.
+fn fails_without_code(simulation: &Simulation<'_>) -> (String, String) {
+    simulation.hear("AllModelsHaveTerminated");
+    assert_eq!(simulation.heard(), [&format!("model-0/ModelHasTerminated {FAILED_WITHOUT_CODE}"), "AllModelsHaveTerminated"]);
+    simulation.why("model-0")
+}
+
+fn assert_names(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not in {text:?}");
+    }
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_fails_its_model_in_time_and_its_pod_is_stopped() {
+    let stage = Stage::new();
+    let mso = impatient(&stage, "IMAGE_PULL_TIMEOUT", "3");
+    let simulation = stage.simulation();
+    let mut model = simulation.model("model-0", &[]);
+    model.image_url += "-that-does-not-exist";
+    simulation.send(&simulation.request(0.0, vec![model]));
+    let (reason, message) = fails_without_code(&simulation);
+    assert!(["ErrImagePull", "ImagePullBackOff"].contains(&reason.as_str()), "{reason}");
+    assert_names(&message, &[&simulation.pod_name("model-0"), "-that-does-not-exist", "does the tag exist", "start the simulation again"]);
+    mso.line(&format!("Models [model-0] of simulation {} wait, ", simulation.id));
+    stage.namespace.wait_until_gone(&simulation.pod_name("model-0"));
+}
+
+#[test]
+fn a_secret_that_is_not_there_fails_its_model_in_time_and_is_named() {
+    let stage = Stage::new();
+    let mut settings = stage.settings();
+    settings.insert("AWS_K8S_SECRET".to_owned(), "no-such-secret".to_owned());
+    settings.insert("CONTAINER_CONFIG_TIMEOUT".to_owned(), "3".to_owned());
+    let _mso = Service::start(&settings);
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    let (reason, message) = fails_without_code(&simulation);
+    assert_eq!(reason, "CreateContainerConfigError");
+    assert_names(&message, &["no-such-secret", "kubectl describe pod"]);
+}
+
+#[test]
+fn the_so_is_told_what_the_code_of_a_crash_means() {
+    let stage = Stage::new();
+    let _mso = stage.start_mso();
+    let simulation = stage.simulation();
+    let crashes = [("1", "Its log says why"), ("137", "SIGKILL"), ("139", "SIGSEGV"), ("143", "SIGTERM")];
+    let models = crashes
+        .iter()
+        .enumerate()
+        .map(|(number, (code, _))| simulation.model(&format!("model-{number}"), &[("EXIT_AFTER_SECONDS", "1"), ("EXIT_CODE", code)]));
+    simulation.send(&simulation.request(0.0, models.collect()));
+    simulation.hear("AllModelsHaveTerminated");
+    for (number, (code, words)) in crashes.iter().enumerate() {
+        let (reason, message) = simulation.why(&format!("model-{number}"));
+        assert_eq!(reason, "Error");
+        assert_names(&message, &[&format!("failed with exit code {code}"), words, &simulation.pod_name(&format!("model-{number}"))]);
+    }
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's node has room for everything"]
+fn a_pod_for_which_there_is_too_little_cpu_fails_its_model_in_time_and_is_deleted() {
+    let stage = Stage::on(Ground::Real);
+    let _mso = impatient(&stage, "UNSCHEDULABLE_TIMEOUT", "3");
+    let namespace = &stage.namespace.name;
+    let limits = json!([{"type": "Container", "defaultRequest": {"cpu": "1000"}, "default": {"cpu": "1000"}}]);
+    apply(&[
+        json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "much", "namespace": namespace}, "spec": {"limits": limits}}),
+    ]);
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    let (reason, message) = fails_without_code(&simulation);
+    assert_eq!(reason, "Unschedulable");
+    assert_names(&message, &["Insufficient cpu", "Make room on a node"]);
+    stage.namespace.wait_until_gone(&simulation.pod_name("model-0"));
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's cluster admits every pod"]
+fn pod_security_that_refuses_a_pod_is_told_at_once() {
+    let stage = Stage::on(Ground::Real);
+    let _mso = stage.start_mso();
+    let label = "pod-security.kubernetes.io/enforce=restricted";
+    devkit::kubectl::kubectl(&["label", "namespace", &stage.namespace.name, label], "").expect("an administrator may");
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    let (reason, message) = fails_without_code(&simulation);
+    assert_eq!(reason, "PodAdmissionFailed");
+    assert_names(&message, &["violates PodSecurity", "what the cluster admits"]);
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's cluster has no quotas"]
+fn a_quota_that_demands_limits_is_told_at_once() {
+    let stage = Stage::on(Ground::Real);
+    let _mso = stage.start_mso();
+    stage.namespace.kubectl(&["create", "quota", "demanding", "--hard=limits.cpu=4"]);
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    let (reason, message) = fails_without_code(&simulation);
+    assert_eq!(reason, "QuotaRequiresResources");
+    assert_names(&message, &["must specify limits.cpu", "Change the quota"]);
+}
