@@ -127,7 +127,7 @@ pub enum LogFormat {
 }
 
 /// Every variable that is read. The last two are Kubernetes' own, in each pod.
-pub const NAMES: [&str; 31] = [
+pub const NAMES: [&str; 34] = [
     "SIMULATOR_NAME",
     "KUBERNETES_HOST",
     "KUBERNETES_PORT",
@@ -156,6 +156,9 @@ pub const NAMES: [&str; 31] = [
     "CONTAINER_CONFIG_TIMEOUT",
     "VOLUME_SUBPATH_TIMEOUT",
     "CONTAINER_START_TIMEOUT",
+    "API_TIMEOUT",
+    "DENIED_TIMEOUT",
+    "QUOTA_TIMEOUT",
     "READY_TIMEOUT",
     "KUBERNETES_SERVICE_HOST",
     "KUBERNETES_SERVICE_PORT",

@@ -23,9 +23,7 @@ pub const WATCH_SECONDS: RangeInclusive<u32> = 240..=290;
 /// A watch that ends sooner and without an event is cut by something between us and the API server. At once again would be a busy loop.
 const WATCH_TIME_MIN: Duration = Duration::from_secs(1);
 
-/// An API server that has just begun knows no Roles for a moment, and a Role may be deleted and applied anew. What runs is not known without
-/// the records: it is worth as long a wait as a right that is taken away later.
-const ROLES_KNOWN_AFTER: Duration = Duration::from_secs(2 * 60);
+/// Until a right to ConfigMaps is asked for again.
 const FORBIDDEN_PAUSE: Duration = Duration::from_secs(2);
 
 // client-go's: https://github.com/kubernetes/client-go/blob/master/tools/cache/reflector.go
@@ -34,8 +32,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const HEALTHY_TIME: Duration = Duration::from_secs(120);
 
 /// Ends when `events` is closed.
-pub fn run(client: &Client, events: &Sender<Event>, beat: &Beat) {
-    let Err(Closed) = follow(client, &|event| beat.wait(|| events.send(Event::Pods(event))).map_err(|_| Closed), beat);
+pub fn run(client: &Client, denied: Option<Duration>, events: &Sender<Event>, beat: &Beat) {
+    let Err(Closed) = follow(client, denied, &|event| beat.wait(|| events.send(Event::Pods(event))).map_err(|_| Closed), beat);
 }
 
 /// Nobody listens any more.
@@ -43,8 +41,8 @@ struct Closed;
 
 type Send<'a> = &'a dyn Fn(PodsEvent) -> Result<(), Closed>;
 
-fn follow(client: &Client, send: Send<'_>, beat: &Beat) -> Result<Infallible, Closed> {
-    let mut follower = Follower::default();
+fn follow(client: &Client, denied: Option<Duration>, send: Send<'_>, beat: &Beat) -> Result<Infallible, Closed> {
+    let mut follower = Follower::new(denied);
     loop {
         let Turn { events, pause } = match follower.asks(clock::now().instant) {
             Ask::Records => {
@@ -96,7 +94,9 @@ fn watch(client: &Client, from: &str, follower: &mut Follower, send: Send<'_>, b
 #[derive(Debug)]
 pub struct Follower {
     next: Ask,
-    /// ConfigMaps.
+    /// How long the right to ConfigMaps is waited for. An API server that has just begun knows no Roles, and a Role may be deleted and applied
+    /// anew; what runs is not known without the records. None: for ever.
+    denied: Option<Duration>,
     forbidden_since: Option<Instant>,
     watch_began_at: Option<Instant>,
     /// Bookmarks too.
@@ -119,12 +119,6 @@ pub enum Ask {
     },
 }
 
-impl Default for Follower {
-    fn default() -> Self {
-        Self { next: Ask::Records, forbidden_since: None, watch_began_at: None, watch_events: 0, failures: 0 }
-    }
-}
-
 /// What follows from an answer: this is sent, and the next thing asked for after a pause.
 #[derive(Debug)]
 pub struct Turn {
@@ -140,6 +134,10 @@ impl Turn {
 
 /// `jitter` is from 0 to 1.
 impl Follower {
+    pub fn new(denied: Option<Duration>) -> Self {
+        Self { next: Ask::Records, denied, forbidden_since: None, watch_began_at: None, watch_events: 0, failures: 0 }
+    }
+
     pub fn asks(&mut self, now: Instant) -> Ask {
         self.watch_began_at = Some(now);
         self.watch_events = 0;
@@ -151,11 +149,11 @@ impl Follower {
             Ok(found) => PodsEvent::Records(found),
             Err(error) if error.code() == Some(403) => {
                 if self.forbidden_since.is_none() {
-                    let minutes = ROLES_KNOWN_AFTER.as_secs() / 60;
-                    log::warn!("ConfigMaps may not be read: {error}. Requests wait for that right, {minutes} minutes at most.");
+                    let at_most = self.denied.map_or(String::new(), |denied| format!(", {} s at most", denied.as_secs()));
+                    log::warn!("ConfigMaps may not be read: {error}. Requests wait for that right{at_most}.");
                 }
                 let since = *self.forbidden_since.get_or_insert(now);
-                if now.saturating_duration_since(since) < ROLES_KNOWN_AFTER {
+                if self.denied.is_none_or(|denied| now.saturating_duration_since(since) < denied) {
                     log::debug!("records: {error}; in {FORBIDDEN_PAUSE:?} again");
                     return Turn { events: Vec::new(), pause: FORBIDDEN_PAUSE };
                 }
@@ -261,6 +259,8 @@ mod tests {
     use crate::clock::UnixTime;
     use crate::kube::error::{Cause, Details, Status};
 
+    const DENIED: Duration = Duration::from_secs(120);
+
     fn refused(code: u16) -> Error {
         Error::Refused(Box::new(Status { code, ..Status::default() }))
     }
@@ -309,7 +309,7 @@ mod tests {
     /// From this version, and since when.
     fn watching(version: &str) -> (Follower, Instant) {
         let now = clock::now().instant;
-        let mut follower = Follower::default();
+        let mut follower = Follower::new(Some(DENIED));
         follower.records_are_read(Ok(Found::default()), now, 0.0);
         let list = PodList { resource_version: version.to_owned(), server_time: Some(UnixTime(7.0)), ..PodList::default() };
         let turn = follower.pods_are_listed(Ok(list), 0.0);
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn what_fails_is_asked_for_again_and_the_first_list_comes_after_the_records() {
         let now = clock::now().instant;
-        let mut follower = Follower::default();
+        let mut follower = Follower::new(Some(DENIED));
         let lost = || Error::Lost(String::new());
         assert_eq!(follower.asks(now), Ask::Records);
         let turn = follower.records_are_read(Err(lost()), now, 0.0);
@@ -341,17 +341,17 @@ mod tests {
     #[test]
     fn records_are_done_without_once_they_were_forbidden_all_the_time_that_an_api_server_needs_to_know_its_roles() {
         let began_at = clock::now().instant;
-        let mut follower = Follower::default();
+        let mut follower = Follower::new(Some(DENIED));
         let forbidden = |follower: &mut Follower, at| follower.records_are_read(Err(refused(403)), at, 0.0);
         let waits = |turn: &Turn| turn.events.is_empty() && turn.pause == FORBIDDEN_PAUSE;
-        let almost = ROLES_KNOWN_AFTER.checked_sub(Duration::from_millis(1)).unwrap();
+        let almost = DENIED.checked_sub(Duration::from_millis(1)).unwrap();
         assert!(waits(&forbidden(&mut follower, began_at)));
         assert!(waits(&forbidden(&mut follower, began_at + almost)));
         follower.records_are_read(Err(refused(500)), began_at + almost, 0.0);
-        let again_at = began_at + ROLES_KNOWN_AFTER;
+        let again_at = began_at + DENIED;
         assert!(waits(&forbidden(&mut follower, again_at)), "another answer came in between");
         assert_eq!(follower.asks(again_at), Ask::Records);
-        let turn = forbidden(&mut follower, again_at + ROLES_KNOWN_AFTER);
+        let turn = forbidden(&mut follower, again_at + DENIED);
         assert!(matches!(turn.events.as_slice(), [PodsEvent::RecordsForbidden(_)]) && turn.pause.is_zero(), "{turn:?}");
         assert_eq!(follower.asks(again_at), Ask::List { is_first: true });
     }

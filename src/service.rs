@@ -66,7 +66,8 @@ impl Service {
         let serve = move |beat: &Beat| connection.run(&mqtt::Inlet { events: mqtt_events, requests: requests_in, beat });
         supervisor.spawn("mqtt", MQTT_LIMIT, serve)?;
         let (pods_client, pods_events) = (client.clone(), events_in.clone());
-        supervisor.spawn("pods", API_LIMIT, move |beat| pods::run(&pods_client, &pods_events, beat))?;
+        let denied = config.limits.denied;
+        supervisor.spawn("pods", API_LIMIT, move |beat| pods::run(&pods_client, denied, &pods_events, beat))?;
         for i in 0..config.deploy_parallelism {
             let (client, calls, events) = (client.clone(), calls.clone(), events_in.clone());
             supervisor.spawn(format!("deployer-{i}"), API_LIMIT, move |beat| deployer::run(&client, &calls, &events, beat))?;

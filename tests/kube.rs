@@ -289,7 +289,7 @@ fn a_watch_that_is_cut_goes_on_where_it_was() {
     let wire = Wire::to(&namespace);
     let watching = client(&wire.settings(&namespace));
     let (sender, events) = crossbeam_channel::bounded(16);
-    let thread = thread::Builder::new().spawn(move || mso::pods::run(&watching, &sender, &Beat::default())).unwrap();
+    let thread = thread::Builder::new().spawn(move || mso::pods::run(&watching, None, &sender, &Beat::default())).unwrap();
     assert!(matches!(next(&events), PodsEvent::Records(found) if found.records.is_empty()));
     assert!(matches!(next(&events), PodsEvent::ServerTime(_)));
     assert!(matches!(next(&events), PodsEvent::Listed(pods) if pods.is_empty()));
@@ -385,7 +385,7 @@ fn a_watch_goes_on_from_its_last_event_and_lists_again_where_it_cannot() {
     let server = Script::of(vec![list("4"), list("5"), line(&bookmark), line(&unknown), list("8"), line(&expired), list("9")]);
     let watching = client(&server.settings());
     let (sender, events) = crossbeam_channel::bounded(16);
-    spawn(move || mso::pods::run(&watching, &sender, &Beat::default()));
+    spawn(move || mso::pods::run(&watching, None, &sender, &Beat::default()));
     let mut seen = Vec::new();
     while seen.iter().filter(|&&event| event == "listed").count() < 3 {
         match next(&events) {
@@ -412,7 +412,7 @@ fn records_that_are_forbidden_for_a_moment_are_read() {
     let server = Script::of(vec![forbidden, list.clone(), list]);
     let client = client(&server.settings());
     let (sender, events) = crossbeam_channel::bounded(16);
-    spawn(move || mso::pods::run(&client, &sender, &Beat::default()));
+    spawn(move || mso::pods::run(&client, None, &sender, &Beat::default()));
     let events = [next(&events), next(&events), next(&events)];
     assert!(matches!(&events, [PodsEvent::Records(_), PodsEvent::ServerTime(_), PodsEvent::Listed(_)]), "{events:?}");
 }

@@ -20,6 +20,12 @@ pub struct Limits {
     pub volume_subpath: Option<Duration>,
     /// The container runtime or a hook fails.
     pub container_start: Option<Duration>,
+    /// The API server is away, or a webhook before it.
+    pub api: Option<Duration>,
+    /// A right is missing, or the token is not valid: each is given within moments, or not at all.
+    pub denied: Option<Duration>,
+    /// Other simulations end and give their quota back.
+    pub quota: Option<Duration>,
     /// The container runs, and its model does not say that it is ready.
     pub ready: Option<Duration>,
 }
@@ -31,7 +37,7 @@ pub(super) struct Setting {
     pub of: fn(&mut Limits) -> &mut Option<Duration>,
 }
 
-pub(super) const SETTINGS: [Setting; 9] = [
+pub(super) const SETTINGS: [Setting; 12] = [
     Setting { name: "UNSCHEDULABLE_TIMEOUT", seconds: 1800, of: |limits| &mut limits.unschedulable },
     Setting { name: "CONTAINER_CREATING_TIMEOUT", seconds: 900, of: |limits| &mut limits.container_creating },
     Setting { name: "IMAGE_PULL_TIMEOUT", seconds: 300, of: |limits| &mut limits.image_pull },
@@ -40,6 +46,9 @@ pub(super) const SETTINGS: [Setting; 9] = [
     Setting { name: "CONTAINER_CONFIG_TIMEOUT", seconds: 60, of: |limits| &mut limits.container_config },
     Setting { name: "VOLUME_SUBPATH_TIMEOUT", seconds: 600, of: |limits| &mut limits.volume_subpath },
     Setting { name: "CONTAINER_START_TIMEOUT", seconds: 120, of: |limits| &mut limits.container_start },
+    Setting { name: "API_TIMEOUT", seconds: 300, of: |limits| &mut limits.api },
+    Setting { name: "DENIED_TIMEOUT", seconds: 120, of: |limits| &mut limits.denied },
+    Setting { name: "QUOTA_TIMEOUT", seconds: 900, of: |limits| &mut limits.quota },
     Setting { name: "READY_TIMEOUT", seconds: 0, of: |limits| &mut limits.ready },
 ];
 
@@ -53,6 +62,9 @@ impl Limits {
         container_config: None,
         volume_subpath: None,
         container_start: None,
+        api: None,
+        denied: None,
+        quota: None,
         ready: None,
     };
 

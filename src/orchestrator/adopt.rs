@@ -12,7 +12,6 @@ use super::event::{BadRequest, Body, DeployRequest};
 use super::held::{Arrival, Held, addressable_models};
 use super::kept::{Kept, doom_pieces};
 use super::pod_state::Verdict;
-use super::refusal::UNAVAILABLE_LIMIT;
 use super::retention::KnownPod;
 use super::simulation::{Announced, Creation, Simulation};
 use super::{Orchestrator, SUBSCRIBERS_RETURN};
@@ -141,7 +140,8 @@ impl Orchestrator {
     fn was_cut_off_long_ago(&self, id: &SimulationId, deploy: &DeployId, now: Now) -> bool {
         let pieces = self.records.get(id).into_iter().flat_map(|kept| kept.objects.values());
         let mut asked_at = pieces.filter(|piece| piece.deploy.as_ref() == Some(deploy)).filter_map(|piece| piece.asked_at);
-        let is_old = |asked_at| self.server_time(now).seconds_since(asked_at) >= UNAVAILABLE_LIMIT.as_secs_f64();
+        let limit = self.limits.api.map_or(f64::INFINITY, |limit| limit.as_secs_f64());
+        let is_old = |asked_at| self.server_time(now).seconds_since(asked_at) >= limit;
         let is_asked_again = |held: &Held| held.request.as_ref().is_ok_and(|request| (&request.simulation, &request.id) == (id, deploy));
         asked_at.any(is_old) && !self.held_requests.iter().any(is_asked_again)
     }
@@ -151,9 +151,7 @@ impl Orchestrator {
             doom_pieces(&mut kept.objects, |deploy| *deploy == request.id);
             self.touched_records.insert(request.simulation.clone());
         }
-        let minutes = UNAVAILABLE_LIMIT.as_secs() / 60;
-        let problem =
-            format!("it was cut off before it was recorded, more than {minutes} minutes ago: it may have been told as failed then");
+        let problem = "it was cut off before it was recorded, longer than API_TIMEOUT ago: it may have been told as failed then".to_owned();
         let came = Arrival { at: now.instant, connected_at: Some(now.instant), delivery: None };
         let simulation = TopicSegment::from(&request.simulation);
         let request = Err(BadRequest { problem, models: addressable_models(Ok(request)) });

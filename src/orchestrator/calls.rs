@@ -176,7 +176,6 @@ mod tests {
             base: Duration::from_millis(500),
             cap: Duration::from_secs(30),
             at_least: Duration::from_secs(at_least_seconds),
-            limit: None,
         };
         let start = crate::clock::now().instant;
         let at = |seconds| start + Duration::from_secs(seconds);

@@ -300,15 +300,13 @@ impl Orchestrator {
             Err(error) => error,
         };
         let refusal = refusal(&error);
-        match &refusal.remedy {
-            Remedy::HoldAll(pause) => {
-                self.give_up_overdue(&refusal, pause.limit, self.calls.all.since(refusal.reason, now.instant), now);
-            }
-            Remedy::HoldVerb(pause) => {
-                let since = self.calls.hold_of(Verb::Create).since(refusal.reason, now.instant);
-                self.give_up_overdue(&refusal, pause.limit, since, now);
-            }
-            Remedy::AskWhoHasTheName | Remedy::Again(_) | Remedy::GiveUp => {}
+        let since = match &refusal.remedy {
+            Remedy::HoldAll(_) => Some(self.calls.all.since(refusal.reason, now.instant)),
+            Remedy::HoldVerb(_) => Some(self.calls.hold_of(Verb::Create).since(refusal.reason, now.instant)),
+            Remedy::AskWhoHasTheName | Remedy::Again(_) | Remedy::GiveUp => None,
+        };
+        if let Some(since) = since {
+            self.give_up_overdue(&refusal, since, now);
         }
         let Some(model) = self.model_of_mut(pod).filter(|model| model.verdict.is_none() && model.creation == Creation::Due) else { return };
         model.may_be_created |= error.may_be_done();
@@ -364,8 +362,8 @@ impl Orchestrator {
     }
 
     /// What stands in the way stands in the way of every create that still waits: when its time is over they fail together.
-    fn give_up_overdue(&mut self, refusal: &Refusal, limit: Option<Duration>, since: Instant, now: Now) {
-        let Some(limit) = limit else { return };
+    fn give_up_overdue(&mut self, refusal: &Refusal, since: Instant, now: Now) {
+        let Some(limit) = refusal.reason.limit(&self.limits) else { return };
         let is_overdue =
             |model: &&Model| model.waits_for_pod() && now.instant.saturating_duration_since(model.asked_at.max(since)) >= limit;
         let models = self.simulations.values().flat_map(|simulation| simulation.models.values());

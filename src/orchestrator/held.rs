@@ -161,7 +161,7 @@ impl Orchestrator {
 
     /// What they wait for has been in the way for too long: for those of one simulation, or for all.
     pub(super) fn give_up_held(&mut self, refusal: &Refusal, only: Option<&SimulationId>, since: Instant, now: Now) {
-        let Some(limit) = refusal.remedy.limit() else { return };
+        let Some(limit) = refusal.reason.limit(&self.limits) else { return };
         let is_overdue = |asked_at: Instant| now.instant.saturating_duration_since(asked_at.max(since)) >= limit;
         let only = only.map(TopicSegment::from);
         let held = self.held_requests.iter().filter(|held| only.as_ref().is_none_or(|only| held.simulation == *only));

@@ -12,6 +12,7 @@ use super::event::RecordCall;
 use super::pod_state::Verdict;
 use super::refusal::{Reason, Refusal, Remedy};
 use crate::clock::UnixTime;
+use crate::config::Limits;
 use crate::ids::{DeployId, RecordName, Uid};
 use crate::kube::record::{Content, NewRecord, Progress, Record};
 
@@ -121,10 +122,10 @@ impl Trouble {
     }
 
     /// For what has waited since then.
-    pub(super) fn is_overdue(&self, refusal: &Refusal, asked_at: Instant, now: Instant) -> bool {
+    pub(super) fn is_overdue(&self, refusal: &Refusal, limits: &Limits, asked_at: Instant, now: Instant) -> bool {
         let (reason, since) = self.obstacle.unwrap_or((refusal.reason, now));
         let waited = now.saturating_duration_since(since.max(asked_at));
-        reason == refusal.reason && refusal.remedy.limit().is_some_and(|limit| waited >= limit)
+        reason == refusal.reason && refusal.reason.limit(limits).is_some_and(|limit| waited >= limit)
     }
 
     /// When to look again, where that is not now.

@@ -11,7 +11,7 @@ use super::deploy::verdict;
 use super::event::{Command, DeployRequest, RecordAnswer, RecordCall, RecordOutcome};
 use super::kept::{Kept, PieceDue, ProgressCall, Revision, Trouble, Write, doom_pieces};
 use super::pod_state::Verdict;
-use super::refusal::{Reason, Remedy, UNAVAILABLE_LIMIT, refusal};
+use super::refusal::{Reason, Remedy, refusal};
 use super::retention::KnownPod;
 use super::simulation::{Creation, Model, Simulation};
 use super::{Orchestrator, Tell};
@@ -221,7 +221,7 @@ impl Orchestrator {
     fn is_forbidden_for_good(&self, id: &SimulationId, call: &RecordCall, error: &Error, now: Now) -> bool {
         let refusal = refusal(error);
         let trouble = self.records.get(id).map(|kept| kept.trouble_of(call));
-        let is_overdue = |trouble: &Trouble| trouble.is_overdue(&refusal, trouble.since(now.instant), now.instant);
+        let is_overdue = |trouble: &Trouble| trouble.is_overdue(&refusal, &self.limits, trouble.since(now.instant), now.instant);
         refusal.reason == Reason::Forbidden && trouble.is_some_and(is_overdue)
     }
 
@@ -311,7 +311,7 @@ impl Orchestrator {
         let is_waited_for = kept.is_waited_for();
         let level = kept.write_trouble.is_to_be_said(is_waited_for, now.instant);
         let is_refused = matches!(call, RecordCall::Create(_)) && refusal.remedy == Remedy::GiveUp;
-        let is_overdue = kept.write_trouble.is_overdue(&refusal, since, now.instant);
+        let is_overdue = kept.write_trouble.is_overdue(&refusal, &self.limits, since, now.instant);
         let named = kept.named;
         if let Some(level) = level {
             let waits = if is_waited_for { "; what is to be told or acknowledged waits" } else { "" };
@@ -338,7 +338,7 @@ impl Orchestrator {
         due.in_flight = false;
         due.may_be_there = (due.may_be_there || error.may_be_done()) && !error.is_not_found();
         kept.piece_trouble.go_on(&refusal, &mut self.jitter, now.instant);
-        let is_overdue = kept.piece_trouble.is_overdue(&refusal, due.asked_at, now.instant);
+        let is_overdue = kept.piece_trouble.is_overdue(&refusal, &self.limits, due.asked_at, now.instant);
         let is_refused = is_create && refusal.remedy == Remedy::GiveUp;
         if is_refused || is_overdue || kept.given_up.contains(&due.deploy) {
             due.refused.get_or_insert_with(|| verdict(&refusal));
@@ -411,7 +411,8 @@ impl Orchestrator {
     fn tell_what_may_be_found(&mut self, id: &SimulationId, now: Now) {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         let Simulation { models, untold_until_forgotten, .. } = simulation;
-        let is_old = |model: &Model| now.instant.saturating_duration_since(model.asked_at) >= UNAVAILABLE_LIMIT;
+        let Some(limit) = self.limits.api else { return };
+        let is_old = |model: &Model| now.instant.saturating_duration_since(model.asked_at) >= limit;
         untold_until_forgotten.retain(|model| !models.get(model).is_some_and(is_old));
     }
 
@@ -470,7 +471,7 @@ impl Orchestrator {
         let refusal = refusal(error);
         kept.delete_trouble.go_on(&refusal, &mut self.jitter, now.instant);
         let since = kept.delete_trouble.since(now.instant);
-        let is_overdue = kept.delete_trouble.is_overdue(&refusal, since, now.instant);
+        let is_overdue = kept.delete_trouble.is_overdue(&refusal, &self.limits, since, now.instant);
         let is_waited_for = self.held_requests.iter().any(|held| held.simulation == TopicSegment::from(id));
         if let Some(level) = kept.delete_trouble.is_to_be_said(is_waited_for, now.instant) {
             self.say(level, format!("The record of simulation {id} cannot be deleted: {}. Trying again.", refusal.message));

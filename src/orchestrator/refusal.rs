@@ -6,14 +6,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::pod_state::one_line;
+use crate::config::Limits;
 use crate::kube::error::{Error, Status};
-
-/// What has not come by then will not come by waiting.
-pub(super) const UNAVAILABLE_LIMIT: Duration = Duration::from_secs(5 * 60);
-/// A token that is replaced, or a Role that is mended, is so within moments.
-const DENIED_LIMIT: Duration = Duration::from_secs(2 * 60);
-/// Other simulations end and give their quota back.
-const QUOTA_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Refusal {
@@ -41,6 +35,27 @@ pub(super) enum Reason {
     UnexpectedAnswer,
 }
 
+impl Reason {
+    /// How long it may stand in the way before those who wait behind it fail, whatever they wait for; none: for ever.
+    pub(super) fn limit(self, limits: &Limits) -> Option<Duration> {
+        match self {
+            Self::ApiUnavailable => limits.api,
+            Self::ExceededQuota => limits.quota,
+            Self::Throttled => None,
+            Self::AlreadyExists
+            | Self::Forbidden
+            | Self::InvalidPod
+            | Self::NamespaceNotFound
+            | Self::NamespaceTerminating
+            | Self::PodAdmissionFailed
+            | Self::QuotaRequiresResources
+            | Self::ResourceQuotaConflict
+            | Self::Unauthorized
+            | Self::UnexpectedAnswer => limits.denied,
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
@@ -61,36 +76,24 @@ pub(super) enum Remedy {
     GiveUp,
 }
 
-impl Remedy {
-    /// How long the obstacle may last before those who wait behind it fail, whatever they wait for; none: for ever.
-    pub(super) fn limit(&self) -> Option<Duration> {
-        match self {
-            Self::HoldAll(pause) | Self::HoldVerb(pause) => pause.limit,
-            Self::AskWhoHasTheName | Self::Again(_) | Self::GiveUp => Some(DENIED_LIMIT),
-        }
-    }
-}
-
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Pause {
     pub base: Duration,
     pub cap: Duration,
     /// What the server asked for.
     pub at_least: Duration,
-    /// How long the obstacle may last before those who wait behind it fail; none: for ever.
-    pub limit: Option<Duration>,
 }
 
 impl Pause {
-    fn new(base_ms: u64, cap_seconds: u64, limit: Duration) -> Self {
+    fn new(base_ms: u64, cap_seconds: u64) -> Self {
         let (base, cap) = (Duration::from_millis(base_ms), Duration::from_secs(cap_seconds));
-        Self { base, cap, at_least: Duration::ZERO, limit: Some(limit) }
+        Self { base, cap, at_least: Duration::ZERO }
     }
 }
 
 pub(super) fn refusal(error: &Error) -> Refusal {
     let (reason, remedy) = match error {
-        Error::Lost(_) | Error::Unreadable(_) => (Reason::ApiUnavailable, Remedy::HoldAll(Pause::new(500, 30, UNAVAILABLE_LIMIT))),
+        Error::Lost(_) | Error::Unreadable(_) => (Reason::ApiUnavailable, Remedy::HoldAll(Pause::new(500, 30))),
         Error::Refused(status) => refused(status),
     };
     let hint = if reason == Reason::Unauthorized { "; check KUBERNETES_API_TOKEN, or the file with the token" } else { "" };
@@ -100,13 +103,13 @@ pub(super) fn refusal(error: &Error) -> Refusal {
 fn refused(status: &Status) -> (Reason, Remedy) {
     let says = |text: &str| status.message.contains(text);
     match status.code {
-        401 => (Reason::Unauthorized, Remedy::HoldAll(Pause::new(500, 30, DENIED_LIMIT))),
-        403 if says("exceeded quota") => (Reason::ExceededQuota, Remedy::HoldVerb(Pause::new(1000, 60, QUOTA_LIMIT))),
+        401 => (Reason::Unauthorized, Remedy::HoldAll(Pause::new(500, 30))),
+        403 if says("exceeded quota") => (Reason::ExceededQuota, Remedy::HoldVerb(Pause::new(1000, 60))),
         403 if says("failed quota") => (Reason::QuotaRequiresResources, Remedy::GiveUp),
         403 if status.details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating") => {
             (Reason::NamespaceTerminating, Remedy::GiveUp)
         }
-        403 if says(" cannot ") && says(" resource ") => (Reason::Forbidden, Remedy::HoldVerb(Pause::new(30_000, 30, DENIED_LIMIT))),
+        403 if says(" cannot ") && says(" resource ") => (Reason::Forbidden, Remedy::HoldVerb(Pause::new(30_000, 30))),
         403 => (Reason::PodAdmissionFailed, Remedy::GiveUp),
         404 => (Reason::NamespaceNotFound, Remedy::GiveUp),
         409 if status.details.kind == "resourcequotas" => (Reason::ResourceQuotaConflict, Remedy::Again(Duration::from_secs(1))),
@@ -114,12 +117,12 @@ fn refused(status: &Status) -> (Reason, Remedy) {
         400 if says("denied the request") => (Reason::PodAdmissionFailed, Remedy::GiveUp),
         400 | 413 | 422 => (Reason::InvalidPod, Remedy::GiveUp),
         500 if says("request is too large") || says("message larger than max") => (Reason::InvalidPod, Remedy::GiveUp),
-        500 if says("failed calling webhook") => (Reason::ApiUnavailable, Remedy::HoldVerb(Pause::new(500, 30, UNAVAILABLE_LIMIT))),
+        500 if says("failed calling webhook") => (Reason::ApiUnavailable, Remedy::HoldVerb(Pause::new(500, 30))),
         429 | 503 if status.retry_after.is_some() || status.code == 429 => {
             let at_least = status.retry_after.unwrap_or_default();
-            (Reason::Throttled, Remedy::HoldAll(Pause { at_least, limit: None, ..Pause::new(1000, 60, UNAVAILABLE_LIMIT) }))
+            (Reason::Throttled, Remedy::HoldAll(Pause { at_least, ..Pause::new(1000, 60) }))
         }
-        500.. => (Reason::ApiUnavailable, Remedy::HoldAll(Pause::new(500, 30, UNAVAILABLE_LIMIT))),
+        500.. => (Reason::ApiUnavailable, Remedy::HoldAll(Pause::new(500, 30))),
         _ => (Reason::UnexpectedAnswer, Remedy::GiveUp),
     }
 }
@@ -205,7 +208,7 @@ mod tests {
         ];
         for (row, error, reason, remedy) in cases {
             let refusal = refusal(&error);
-            assert_eq!((refusal.reason.to_string().as_str(), in_words(&refusal.remedy).as_str()), (reason, remedy), "{row}");
+            assert_eq!((refusal.reason.to_string().as_str(), in_words(&refusal).as_str()), (reason, remedy), "{row}");
         }
     }
 
@@ -221,12 +224,12 @@ mod tests {
         Error::Refused(Box::new(status))
     }
 
-    fn in_words(remedy: &Remedy) -> String {
-        let limits = |pause: &Pause| match pause.limit {
+    fn in_words(refusal: &Refusal) -> String {
+        let limits = |pause: &Pause| match refusal.reason.limit(&Limits::default()) {
             Some(limit) => format!("at most {limit:?}"),
             None => format!("at least {:?}", pause.at_least),
         };
-        match remedy {
+        match &refusal.remedy {
             Remedy::HoldVerb(pause) => format!("HoldVerb, {}", limits(pause)),
             Remedy::HoldAll(pause) => format!("HoldAll, {}", limits(pause)),
             other => format!("{other:?}"),

@@ -6,13 +6,6 @@ use crate::support::service::Service;
 use crate::support::stage::{FAILED_WITHOUT_CODE, Simulation, Stage};
 use crate::support::{Ground, manifests::apply};
 
-/// The service gives up after this many seconds what would have minutes.
-fn impatient(stage: &Stage, setting: &str, seconds: &str) -> Service {
-    let mut settings = stage.settings();
-    settings.insert(setting.to_owned(), seconds.to_owned());
-    Service::start(&settings)
-}
-
 /// One model, which fails without a code: the reason and the message that the SO is told.
 fn fails_without_code(simulation: &Simulation<'_>) -> (String, String) {
     simulation.hear("AllModelsHaveTerminated");
@@ -29,7 +22,7 @@ fn assert_names(text: &str, words: &[&str]) {
 #[test]
 fn an_image_that_cannot_be_pulled_fails_its_model_in_time_and_its_pod_is_stopped() {
     let stage = Stage::new();
-    let mso = impatient(&stage, "IMAGE_PULL_TIMEOUT", "3");
+    let mso = stage.start_mso_with("IMAGE_PULL_TIMEOUT", "3");
     let simulation = stage.simulation();
     let mut model = simulation.model("model-0", &[]);
     model.image_url += "-that-does-not-exist";
@@ -78,7 +71,7 @@ fn the_so_is_told_what_the_code_of_a_crash_means() {
 #[ignore = "only on the real ground: devkit's node has room for everything"]
 fn a_pod_for_which_there_is_too_little_cpu_fails_its_model_in_time_and_is_deleted() {
     let stage = Stage::on(Ground::Real);
-    let _mso = impatient(&stage, "UNSCHEDULABLE_TIMEOUT", "3");
+    let _mso = stage.start_mso_with("UNSCHEDULABLE_TIMEOUT", "3");
     let namespace = &stage.namespace.name;
     let limits = json!([{"type": "Container", "defaultRequest": {"cpu": "1000"}, "default": {"cpu": "1000"}}]);
     apply(&[

@@ -69,7 +69,8 @@ pub fn wrongs(report: &Report) -> Vec<String> {
 /// What the SO was told, each thing once and without its time: to be compared with an undisturbed run. `ModelsReady` may go out where the
 /// service could not see that a model had failed.
 pub fn words(report: &Report) -> BTreeSet<(String, Word)> {
-    let unseen = |failed_at: Duration| report.blind.iter().any(|blind| blind.contains(&failed_at) || blind.contains(&(failed_at + IS_SHOWN)));
+    let unseen =
+        |failed_at: Duration| report.blind.iter().any(|blind| blind.contains(&failed_at) || blind.contains(&(failed_at + IS_SHOWN)));
     let is_excused = |run: &Run<'_>, heard: &Heard| {
         heard.word == Word::ModelsReady && first_failure(run).is_some_and(|failed_at| failed_at < heard.at && unseen(failed_at))
     };

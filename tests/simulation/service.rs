@@ -68,7 +68,7 @@ impl Process {
             packet_id: 0,
             to_broker_due: Duration::ZERO,
             from_broker_due: Duration::ZERO,
-            follower: Follower::default(),
+            follower: Follower::new(Limits::default().denied),
             found: Found::default(),
             watch: None,
         }

@@ -19,9 +19,8 @@ use std::time::Duration;
 use devkit::wait;
 use mso::clock;
 
-/// For whatever a test waits for, while others keep the machine busy, and the service perhaps for two minutes for a Role: only a failure
-/// takes this long.
-pub(crate) const LIMIT: Duration = Duration::from_secs(300);
+/// For whatever a test waits for, while others keep the machine busy: only a failure takes this long.
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// The image of the fake model on devkit's ground.
 pub(crate) const FAKE_MODEL: &str = "fake-model";

@@ -101,6 +101,13 @@ impl Stage {
         Service::start(&self.settings())
     }
 
+    /// With one setting more.
+    pub(crate) fn start_mso_with(&self, setting: &str, value: &str) -> Service {
+        let mut settings = self.settings();
+        settings.insert(setting.to_owned(), value.to_owned());
+        Service::start(&settings)
+    }
+
     pub(crate) fn model_image(&self) -> String {
         self.ground.model_image()
     }
