@@ -284,6 +284,7 @@ impl Orchestrator {
             if running.set_ready(&model) {
                 self.say(Level::Debug, format!("Model {simulation}/{model} is ready."));
                 self.fact(&simulation);
+                self.on_no_obstacle(&simulation, &model, now);
                 self.touched.insert(simulation);
             } else {
                 self.say(Level::Debug, format!("Model {simulation}/{model} said ready again, or after it failed: ignored."));

@@ -1843,6 +1843,21 @@ fn an_image_that_comes_after_all_is_said_and_its_model_runs() {
 }
 
 #[test]
+fn a_model_that_does_not_say_that_it_is_ready_is_named_after_five_minutes_and_each_fifteen() {
+    let mut session = Session::begun();
+    let (m1, m2) = (pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2"));
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&m1);
+    session.created(&m2);
+    session.ready("sim", "m1");
+    session.passes(310.0);
+    session.passes(900.0);
+    session.ready("sim", "m2");
+    session.passes(2.0);
+    session.matches("a_model_that_is_not_ready");
+}
+
+#[test]
 fn models_for_which_there_is_no_node_are_said_in_one_line_and_deleted_after_half_an_hour() {
     let mut session = Session::begun();
     let (m1, m2) = (pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2"));

@@ -3,7 +3,6 @@
 //! What is not named here is skipped while parsing and never held: 10 000 whole pods are 440 MB, these fields of them a few.
 //! Names are the API's: <https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>.
 
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -148,7 +147,7 @@ pub struct ContainerStatus {
 #[serde(default)]
 pub struct ContainerState {
     pub waiting: Option<Waiting>,
-    pub running: Option<IgnoredAny>,
+    pub running: Option<Running>,
     pub terminated: Option<Terminated>,
 }
 
@@ -157,6 +156,12 @@ pub struct ContainerState {
 pub struct Waiting {
     pub reason: String,
     pub message: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Running {
+    pub started_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -30,6 +30,8 @@ pub enum Kind {
     /// It needs what is slow to come.
     VolumeSubpath,
     ContainerStart,
+    /// The container runs. Its model may load for long, and is none that stands in the way once it is ready.
+    NotReady,
 }
 
 impl Kind {
@@ -45,6 +47,7 @@ impl Kind {
             Self::ContainerConfig => limits.container_config,
             Self::VolumeSubpath => limits.volume_subpath,
             Self::ContainerStart => limits.container_start,
+            Self::NotReady => limits.ready,
         }
     }
 
@@ -54,6 +57,7 @@ impl Kind {
             // An autoscaler needs minutes, and a scheduler that is busy some seconds.
             Self::Unschedulable | Self::Gated => Duration::from_secs(30),
             Self::Creating => Duration::from_secs(2 * 60),
+            Self::NotReady => Duration::from_secs(5 * 60),
             Self::ImagePull
             | Self::ImagePullHeld
             | Self::ImageUnusable
@@ -74,7 +78,7 @@ pub struct Obstacle {
     pub message: String,
 }
 
-/// What keeps `container` of this pod from running; none where it runs, has run, or waits for its turn at the scheduler.
+/// What keeps the model in `container` of this pod from its work; none where it has ended, or waits for its turn at the scheduler.
 pub fn of(pod: &Pod, container: &str) -> Option<Obstacle> {
     let status = &pod.status;
     if let Some(init) = status.init_container_statuses.iter().find(|init| waiting(init).is_some()) {
@@ -85,8 +89,11 @@ pub fn of(pod: &Pod, container: &str) -> Option<Obstacle> {
     if let Some(waiting) = model.and_then(waiting) {
         return Some(of_waiting(waiting, pod, ""));
     }
-    let runs = model.is_some_and(|model| model.state.running.is_some() || model.state.terminated.is_some());
-    if runs || status.phase == "Running" {
+    if model.is_some_and(|model| model.state.running.is_some()) {
+        let message = "its container runs, and has not said that it is ready: its log may say why".to_owned();
+        return Some(Obstacle { kind: Kind::NotReady, reason: "WaitingForReady".to_owned(), message });
+    }
+    if model.is_some_and(|model| model.state.terminated.is_some()) || status.phase == "Running" {
         return None;
     }
     match scheduled(pod) {
@@ -98,11 +105,15 @@ pub fn of(pod: &Pod, container: &str) -> Option<Obstacle> {
     }
 }
 
-/// When the kubelet began; when the pod was made, where no node takes it.
-pub fn since(pod: &Pod, kind: Kind) -> Option<UnixTime> {
+/// When the kubelet began; when the pod was made, where no node takes it; when the container began, where it runs.
+pub fn since(pod: &Pod, container: &str, kind: Kind) -> Option<UnixTime> {
     let created = pod.metadata.creation_timestamp;
     let began = match kind {
         Kind::Unschedulable | Kind::Gated => created,
+        Kind::NotReady => {
+            let model = pod.status.container_statuses.iter().find(|status| status.name == container);
+            model.and_then(|model| model.state.running.as_ref()).and_then(|running| running.started_at)
+        }
         _ => scheduled(pod).and_then(|condition| condition.last_transition_time).or(created),
     };
     began.map(|at| at.0)
@@ -274,18 +285,23 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_runs_or_ran_has_no_obstacle() {
-        for state in [json!({"running": {}}), json!({"terminated": {"exitCode": 0}})] {
-            let pod = pod(&json!({"phase": "Running", "conditions": scheduled(), "containerStatuses": [{"name": "p", "state": state}]}));
-            assert_eq!(of(&pod, "p"), None);
-        }
+    fn row_26_a_container_that_runs_waits_for_its_model_to_be_ready_for_ever_and_one_that_ended_for_nothing() {
+        let with = |state: Value| {
+            let statuses = json!([{"name": "p", "state": state}]);
+            of(&pod(&json!({"phase": "Running", "conditions": scheduled(), "containerStatuses": statuses})), "p")
+        };
+        assert_eq!(with(json!({"running": {}})).map(|obstacle| obstacle.kind), Some(Kind::NotReady));
+        assert_eq!(Kind::NotReady.limit(&Limits::default()), None);
+        assert_eq!(with(json!({"terminated": {"exitCode": 0}})), None);
     }
 
     #[test]
-    fn time_counts_from_the_creation_and_once_there_is_a_node_from_then() {
-        let pod = pod(&json!({"conditions": scheduled()}));
+    fn time_counts_from_the_creation_from_the_node_and_from_the_container() {
+        let running = json!([{"name": "p", "state": {"running": {"startedAt": "2026-01-01T12:01:00Z"}}}]);
+        let pod = pod(&json!({"conditions": scheduled(), "containerStatuses": running}));
         let unix = |text: &str| serde_json::from_value::<crate::kube::pod::Timestamp>(json!(text)).unwrap().0;
-        assert_eq!(since(&pod, Kind::Unschedulable), Some(unix("2026-01-01T12:00:00Z")));
-        assert_eq!(since(&pod, Kind::Creating), Some(unix("2026-01-01T12:00:30Z")));
+        assert_eq!(since(&pod, "p", Kind::Unschedulable), Some(unix("2026-01-01T12:00:00Z")));
+        assert_eq!(since(&pod, "p", Kind::Creating), Some(unix("2026-01-01T12:00:30Z")));
+        assert_eq!(since(&pod, "p", Kind::NotReady), Some(unix("2026-01-01T12:01:00Z")));
     }
 }

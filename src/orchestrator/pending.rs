@@ -7,7 +7,7 @@ use log::Level;
 
 use super::deadline::Deadline;
 use super::deploy::named;
-use super::obstacle::Obstacle;
+use super::obstacle::{Kind, Obstacle};
 use super::pod_state::Verdict;
 use super::{Orchestrator, Tell};
 use crate::clock::{Now, UnixTime};
@@ -16,6 +16,8 @@ use crate::ids::{ModelId, SimulationId};
 
 /// What begins or ends for many models is one line; and they are looked at no more often than that.
 const SAID_TOGETHER: Duration = Duration::from_secs(1);
+/// A model that takes long to load is looked after by nobody else.
+const NOT_READY_AGAIN: Duration = Duration::from_secs(15 * 60);
 /// How many models a line names.
 const MODELS_NAMED: usize = 10;
 
@@ -23,15 +25,22 @@ const MODELS_NAMED: usize = 10;
 pub(super) struct Pending {
     pub obstacle: Obstacle,
     since: Instant,
-    said: bool,
+    said_at: Option<Instant>,
 }
 
 impl Pending {
     /// When there is something to say of it, or the model is to be given up.
     fn due_at(&self, limits: &Limits) -> Option<Instant> {
-        let said_at = (!self.said).then(|| self.since + self.obstacle.kind.warn_after());
+        let say_at = self.say_at();
         let given_up_at = self.obstacle.kind.limit(limits).map(|limit| self.since + limit);
-        [said_at, given_up_at].into_iter().flatten().min()
+        [say_at, given_up_at].into_iter().flatten().min()
+    }
+
+    fn say_at(&self) -> Option<Instant> {
+        match self.said_at {
+            None => Some(self.since + self.obstacle.kind.warn_after()),
+            Some(at) => (self.obstacle.kind == Kind::NotReady).then(|| at + NOT_READY_AGAIN),
+        }
     }
 }
 
@@ -40,6 +49,9 @@ impl Orchestrator {
     pub(super) fn on_obstacle(&mut self, id: &SimulationId, model_id: &ModelId, obstacle: Obstacle, began: Option<UnixTime>, now: Now) {
         let age = began.and_then(|began| Duration::try_from_secs_f64(self.server_time(now).seconds_since(began)).ok());
         let Some(model) = self.model_mut(id, model_id).filter(|model| model.verdict.is_none()) else { return };
+        if obstacle.kind == Kind::NotReady && model.ready {
+            return self.on_no_obstacle(id, model_id, now);
+        }
         let since = match &model.pending {
             Some(pending) if pending.obstacle.kind == obstacle.kind => pending.since,
             Some(_) => now.instant,
@@ -47,11 +59,11 @@ impl Orchestrator {
             None => age.and_then(|age| now.instant.checked_sub(age)).unwrap_or(now.instant),
         };
         let is_another = model.pending.as_ref().is_some_and(|pending| pending.obstacle.kind != obstacle.kind);
-        let said = model.pending.as_ref().is_some_and(|pending| pending.said && pending.obstacle == obstacle);
+        let said_at = model.pending.as_ref().filter(|pending| pending.obstacle == obstacle).and_then(|pending| pending.said_at);
         if is_another {
             self.on_no_obstacle(id, model_id, now);
         }
-        let pending = Pending { obstacle, since, said };
+        let pending = Pending { obstacle, since, said_at };
         let due_at = pending.due_at(&self.limits);
         if let Some(model) = self.model_mut(id, model_id) {
             model.pending = Some(pending);
@@ -62,7 +74,8 @@ impl Orchestrator {
     }
 
     pub(super) fn on_no_obstacle(&mut self, id: &SimulationId, model_id: &ModelId, now: Now) {
-        let Some(pending) = self.model_mut(id, model_id).and_then(|model| model.pending.take()).filter(|pending| pending.said) else {
+        let Some(pending) = self.model_mut(id, model_id).and_then(|model| model.pending.take()).filter(|pending| pending.said_at.is_some())
+        else {
             return;
         };
         if let Some(simulation) = self.simulations.get_mut(id) {
@@ -85,11 +98,9 @@ impl Orchestrator {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         let mut lines: BTreeMap<(String, String), Vec<ModelId>> = BTreeMap::new();
         for (model_id, model) in &mut simulation.models {
-            let is_due = |pending: &&mut Pending| {
-                !pending.said && now.instant.saturating_duration_since(pending.since) >= pending.obstacle.kind.warn_after()
-            };
+            let is_due = |pending: &&mut Pending| pending.say_at().is_some_and(|at| at <= now.instant);
             if let Some(pending) = model.pending.as_mut().filter(is_due) {
-                pending.said = true;
+                pending.said_at = Some(now.instant);
                 let Obstacle { reason, message, .. } = pending.obstacle.clone();
                 lines.entry((reason, message)).or_default().push(model_id.clone());
             }

@@ -50,9 +50,9 @@ impl Verdict {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Observation {
-    /// The model's container runs, or waits for its turn.
+    /// There is nothing to say of it.
     Alive,
-    /// It does not run, and why; since when, as the server says.
+    /// The model does not do its work yet, unless it has said that it does, and why; since when, as the server says.
     Waits(Obstacle, Option<UnixTime>),
     Ended(Verdict),
     /// It looks ended, but the kubelet may correct itself: believed when it stays so.
@@ -74,7 +74,7 @@ pub fn observe(pod: &Pod, image: Option<&str>) -> Observation {
         (None, _) if pod.metadata.deletion_timestamp.is_some() => Observation::Alive,
         (None, _) => match obstacle::of(pod, container) {
             Some(obstacle) => {
-                let since = obstacle::since(pod, obstacle.kind);
+                let since = obstacle::since(pod, container, obstacle.kind);
                 Observation::Waits(obstacle, since)
             }
             None => Observation::Alive,
@@ -153,6 +153,11 @@ mod tests {
         serde_json::from_value(json!({"metadata": metadata, "spec": spec, "status": status})).unwrap()
     }
 
+    /// What stands in the way of one that has not ended is another table's.
+    fn ends(observation: Observation) -> Observation {
+        if let Observation::Waits(..) = observation { Observation::Alive } else { observation }
+    }
+
     fn container(state: Value) -> Value {
         json!([{"name": "so-sim-m1", "state": state}])
     }
@@ -216,7 +221,7 @@ mod tests {
             ("a phase that we do not know", json!({"phase": "Unknown"}), Observation::Alive),
         ];
         for (row, status, expected) in cases {
-            assert_eq!(observe(&pod(status), Some("model:1")), expected, "{row}");
+            assert_eq!(ends(observe(&pod(status), Some("model:1"))), expected, "{row}");
         }
     }
 
@@ -241,7 +246,7 @@ mod tests {
             "lastState": {"terminated": {"exitCode": 2, "reason": "Error"}},
         }]);
         let running = pod(json!({"phase": "Running", "containerStatuses": statuses}));
-        assert!(matches!(observe(&running, None), Observation::Waits(..)));
+        assert_eq!(ends(observe(&running, None)), Observation::Alive);
         let failed = pod(json!({"phase": "Failed", "containerStatuses": statuses}));
         assert_eq!(observe(&failed, None), ended(false, 2, "Error"));
         let mut deleted = running;
