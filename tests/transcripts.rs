@@ -380,6 +380,30 @@ fn what_came_at_qos_1_is_acknowledged() {
 
 /// Whatever becomes of us meanwhile, the broker has either the request or all that is told of it.
 #[test]
+fn a_ready_at_qos_1_that_came_before_the_first_list_is_acknowledged_when_the_list_is_there() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.killed();
+    session.handle("ReadyForProcessing of sim/m1, at QoS 1", at_qos_1(ready_event("sim", "m1"), 1));
+    session.handle("ReadyForProcessing of another/m1, at QoS 1", at_qos_1(ready_event("another", "m1"), 2));
+    session.finds(vec![m1]);
+    session.matches("a_ready_at_qos_1_before_the_list");
+}
+
+#[test]
+fn where_config_maps_are_forbidden_a_request_at_qos_1_is_acknowledged_when_a_pod_tells_of_it() {
+    let mut session = Session::new();
+    session.connected();
+    session.finds_records_forbidden(vec![]);
+    let request = request(1, "sim", &["m1", "m2"], HOUR);
+    session.handle("DeployModels 1 for sim: [m1, m2], at QoS 1", at_qos_1(deploy_event(request), 1));
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.matches("a_request_at_qos_1_without_records");
+}
+
+#[test]
 fn what_is_refused_at_qos_1_is_acknowledged_when_the_broker_has_its_end() {
     let mut session = Session::begun();
     session.deploys_badly_at_qos_1("sim", &["m1"], 1);

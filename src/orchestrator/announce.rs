@@ -5,7 +5,7 @@ use log::Level;
 use super::deadline::Deadline;
 use super::event::{Body, Command, Delivery, Message, MessageId};
 use super::pod_state::Verdict;
-use super::simulation::{Announced, Simulation};
+use super::simulation::{Announced, Model, Simulation};
 use super::{Orchestrator, Tell, words};
 use crate::clock::Now;
 use crate::ids::{ModelId, SimulationId, TopicSegment};
@@ -181,11 +181,17 @@ impl Orchestrator {
         self.deliveries.push((id.clone(), revision, delivery));
     }
 
+    /// Now it is known what there is to record of what came before the first list.
+    pub(super) fn acknowledge_what_came_before(&mut self) {
+        for (id, _, delivery) in std::mem::take(&mut self.deliveries) {
+            self.acknowledge_later(&id, delivery);
+        }
+    }
+
     /// In the order in which it came.
     pub(super) fn acknowledge_what_is_recorded(&mut self) {
         for (id, revision, delivery) in std::mem::take(&mut self.deliveries) {
             match revision {
-                None if self.api.lists > 0 => self.acknowledge_later(&id, delivery),
                 Some(revision) if self.is_recorded(&id, revision) && self.is_whole_or_told(&id) => {
                     self.commands.push_back(Command::Acknowledge(delivery));
                 }
@@ -194,9 +200,14 @@ impl Orchestrator {
         }
     }
 
+    /// Without a record a restart knows of it by its pods alone: one is there, or none is waited for any more.
+    fn is_told_of_by_a_pod(&self, id: &SimulationId) -> bool {
+        self.simulations.get(id).is_none_or(|simulation| !simulation.models.values().all(Model::waits_for_pod))
+    }
+
     /// Its requests are in the cluster; of those that never will be, the broker has all that is told.
     fn is_whole_or_told(&self, id: &SimulationId) -> bool {
-        let Some(kept) = self.records.get(id) else { return true };
+        let Some(kept) = self.records.get(id) else { return self.is_told_of_by_a_pod(id) };
         let is_told = match self.simulations.get(id) {
             Some(simulation) => simulation.is_all_told(),
             None => self.ended.get(id).is_none_or(|ended| ended.told),

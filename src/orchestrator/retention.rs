@@ -202,6 +202,7 @@ impl Orchestrator {
             self.await_readies(now);
             self.clean_up_what_has_ended(pods, now);
             self.say_what_is_left(now);
+            self.acknowledge_what_came_before();
             self.handle_held_requests = true;
         }
     }
