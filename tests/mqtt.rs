@@ -143,7 +143,7 @@ fn nothing_is_lost_when_the_broker_is_restarted_twice() {
         for id in 1..=250 {
             ours.publish(round * 500 + id);
         }
-        broker.kill();
+        broker.stop();
         for id in 251..=500 {
             ours.publish(round * 500 + id);
         }

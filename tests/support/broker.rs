@@ -98,7 +98,17 @@ impl Broker {
         Self { host, port, pod_host: in_pod().0, pod_port: port, program: Program::Own(Mutex::new(mosquitto)) }
     }
 
-    /// Mosquitto where it stands. devkit's broker is stopped in order: what has reached it is handled and answered, and counts.
+    /// In order: what has reached it is handled and answered, and counts.
+    pub(crate) fn stop(&self) {
+        match &self.program {
+            Program::Devkit(_) => self.server().stop(),
+            Program::Shared | Program::Pod(_) => panic!("it is not this test's to stop"),
+            Program::Own(mosquitto) => lock(mosquitto).stop().expect("mosquitto stops"),
+        }
+    }
+
+    /// Mosquitto where it stands: it forgets what it has acknowledged, has sent on to a client that is connected, and is not acknowledged
+    /// by that yet. devkit's broker is stopped.
     pub(crate) fn kill(&self) {
         match &self.program {
             Program::Devkit(_) => self.server().stop(),
