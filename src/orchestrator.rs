@@ -53,7 +53,8 @@ use deadline::{Deadline, Deadlines};
 use event::{BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent, Question, Verb};
 use held::{Arrival, Held, Refused, ToldBlindly};
 use kept::{Kept, Revision};
-use pod_state::Verdict;
+use obstacle::Kind;
+use pod_state::{NO_EXIT_CODE, Verdict};
 use refusal::{Reason, Remedy, refusal};
 use retention::{Ended, KnownPod};
 use simulation::{Run, Simulation};
@@ -538,6 +539,8 @@ impl Orchestrator {
     /// The model has ended. The first verdict stays.
     fn conclude(&mut self, id: &SimulationId, model_id: &ModelId, verdict: Verdict, tell: Tell) {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
+        let pending = simulation.models.get(model_id).and_then(|model| model.pending.as_ref());
+        let never_ran = verdict.exit_code == NO_EXIT_CODE && pending.is_some_and(|pending| pending.obstacle.kind != Kind::NotReady);
         if !simulation.set_verdict(model_id, &verdict) {
             return;
         }
@@ -560,7 +563,9 @@ impl Orchestrator {
                 simulation.untold_until_forgotten.insert(model_id.clone());
             }
         }
-        if !success {
+        if never_ran {
+            self.say(Level::Info, format!("Pod {} has no log: its container did not run.", pod.name));
+        } else if !success {
             self.read_log(&pod, uid.as_ref(), exit_code);
         }
         self.touched.insert(id.clone());

@@ -66,12 +66,10 @@ pub fn observe(pod: &Pod, image: Option<&str>) -> Observation {
     match (status.and_then(|status| terminated(pod, status)), pod.status.phase.as_str()) {
         (Some(terminated), _) => container_ended(pod, terminated),
         (None, "Succeeded") => Observation::Ended(Verdict::succeeded("Succeeded")),
-        (None, "Failed") => Observation::Ended(match pod.status.reason.as_str() {
-            "" => Verdict::failed_without_code("Failed without reason", &pod.status.message),
-            reason => Verdict::failed_without_code(reason, &pod.status.message),
-        }),
+        (None, "Failed") => pod_failed(pod, status),
         // What goes does not begin any more.
         (None, _) if pod.metadata.deletion_timestamp.is_some() => Observation::Alive,
+        (None, _) if restarts(status) => Observation::Ended(restarted(status)),
         (None, _) => match obstacle::of(pod, container) {
             Some(obstacle) => {
                 let since = obstacle::since(pod, container, obstacle.kind);
@@ -98,6 +96,39 @@ fn terminated<'a>(pod: &Pod, status: &'a ContainerStatus) -> Option<&'a Terminat
     let runs_no_more = pod.status.phase == "Failed" || pod.metadata.deletion_timestamp.is_some();
     let last = status.last_state.terminated.as_ref().filter(|_| status.state.waiting.is_some() && runs_no_more);
     status.state.terminated.as_ref().or(last)
+}
+
+/// And the model's container has no end to tell of it.
+fn pod_failed(pod: &Pod, model: Option<&ContainerStatus>) -> Observation {
+    let message = &pod.status.message;
+    let ended_init = pod.status.init_container_statuses.iter().find_map(|init| {
+        let end = init.state.terminated.as_ref().filter(|end| end.exit_code != 0)?;
+        Some((init, end))
+    });
+    match (pod.status.reason.as_str(), ended_init, model) {
+        ("", Some((init, end)), _) => {
+            let why = format!("init container {} ended with code {}: {} {}", init.name, end.exit_code, end.reason, end.message);
+            Observation::Ended(Verdict::failed(end.exit_code, "InitContainerFailed", &why))
+        }
+        ("", None, Some(model)) => {
+            let waiting = model.state.waiting.as_ref().map_or("it runs, as its status has it", |waiting| waiting.reason.as_str());
+            let why = format!("the pod failed before its container started: {waiting}");
+            Observation::Doubtful(Verdict::failed_without_code("Failed", &why))
+        }
+        ("", None, None) => Observation::Ended(Verdict::failed_without_code("Failed without container status", message)),
+        (reason, ..) => Observation::Ended(Verdict::failed_without_code(reason, message)),
+    }
+}
+
+/// We ask that it never does: a webhook has changed that.
+fn restarts(model: Option<&ContainerStatus>) -> bool {
+    let waiting = model.and_then(|model| model.state.waiting.as_ref());
+    waiting.is_some_and(|waiting| waiting.reason == "CrashLoopBackOff")
+}
+
+fn restarted(model: Option<&ContainerStatus>) -> Verdict {
+    let code = model.and_then(|model| model.last_state.terminated.as_ref()).map_or(NO_EXIT_CODE, |end| end.exit_code);
+    Verdict::failed(code, "CrashLoopBackOff", "it ended and is started again, as its restartPolicy was changed")
 }
 
 fn container_ended(pod: &Pod, end: &Terminated) -> Observation {
@@ -216,7 +247,37 @@ mod tests {
                 json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory", "containerStatuses": terminated(0, "Completed")}),
                 ended(false, -1, "Evicted: low on memory (container exit code 0)"),
             ),
-            ("failed, and nothing says why", json!({"phase": "Failed"}), ended(false, -1, "Failed without reason")),
+            (
+                "25: started again, though it is never to be",
+                json!({"phase": "Running", "containerStatuses": [{
+                    "name": "so-sim-m1",
+                    "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                    "lastState": {"terminated": {"exitCode": 7, "reason": "Error"}},
+                }]}),
+                ended(false, 7, "CrashLoopBackOff: it ended and is started again, as its restartPolicy was changed"),
+            ),
+            (
+                "39: failed, and there is no container status",
+                json!({"phase": "Failed"}),
+                ended(false, -1, "Failed without container status"),
+            ),
+            (
+                "40: failed, and its container has not begun, which the kubelet may correct",
+                json!({"phase": "Failed", "containerStatuses": container(json!({"waiting": {"reason": "ContainerCreating"}}))}),
+                Observation::Doubtful(Verdict::failed_without_code(
+                    "Failed",
+                    "the pod failed before its container started: ContainerCreating",
+                )),
+            ),
+            (
+                "51: an init container failed",
+                json!({
+                    "phase": "Failed",
+                    "initContainerStatuses": [{"name": "mesh", "state": {"terminated": {"exitCode": 2, "reason": "Error", "message": "no route"}}}],
+                    "containerStatuses": container(json!({"waiting": {"reason": "PodInitializing"}})),
+                }),
+                ended(false, 2, "InitContainerFailed: init container mesh ended with code 2: Error no route"),
+            ),
             ("succeeded, the container's status lost", json!({"phase": "Succeeded"}), ended(true, 0, "Succeeded")),
             ("a phase that we do not know", json!({"phase": "Unknown"}), Observation::Alive),
         ];
