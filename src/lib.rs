@@ -26,7 +26,7 @@
 //! ```
 //!
 //! In reading order: [`ids`], [`config`], [`orchestrator`], [`state`], [`mqtt`], [`kube`], [`pods`], [`deployer`], [`supervise`],
-//! [`service`], [`status`].
+//! [`service`], [`status`]; and [`check`], apart from all that.
 
 pub mod check;
 pub mod clock;

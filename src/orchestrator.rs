@@ -10,7 +10,9 @@
 //! - `announce`: what is told, and what was acknowledged
 //! - `unheard`: who may have said ready while we did not listen
 //! - `retention`: every pod of ours in the cluster, and when it goes
-//! - [`pod_state`], `refusal`: the tables that read a pod's status and a failed create
+//! - [`pod_state`], [`obstacle`], `refusal`: the tables that read how a pod ended, what holds it up, and a failed create
+//! - `pending`: models that do not do their work yet, and how long they may
+//! - `words`: a failure for whoever reads the SO's screen
 //! - `record`, `kept`, `adopt`: what survives us: when it is written, what the cluster has of it, and how a process begins with what the
 //!   one before it left
 //! - `marks`: what stands in their place where ConfigMaps are forbidden
@@ -34,7 +36,7 @@ mod refusal;
 mod retention;
 mod simulation;
 mod unheard;
-pub mod words;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -285,7 +287,6 @@ impl Orchestrator {
             if running.set_ready(&model) {
                 self.say(Level::Debug, format!("Model {simulation}/{model} is ready."));
                 self.fact(&simulation);
-                self.on_no_obstacle(&simulation, &model, now);
                 self.touched.insert(simulation);
             } else {
                 self.say(Level::Debug, format!("Model {simulation}/{model} said ready again, or after it failed: ignored."));

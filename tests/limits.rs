@@ -33,6 +33,14 @@ fn every_limit_is_in_the_table_and_every_row_is_of_a_limit() {
     assert_eq!(named.difference(&limits).collect::<Vec<_>>(), [""; 0], "these are no limits");
 }
 
+#[test]
+fn every_timeout_that_can_be_set_is_in_the_table() {
+    let table = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/limits.md")).unwrap();
+    let timeouts = mso::config::NAMES.iter().filter(|name| name.ends_with("_TIMEOUT"));
+    let missing: Vec<&&str> = timeouts.filter(|name| !table.contains(&format!("`{name}`"))).collect();
+    assert_eq!(missing, [&""; 0]);
+}
+
 /// The name of a constant that may be a limit.
 fn constant(line: &str) -> Option<&str> {
     let (_, declaration) = line.split_once("const ").filter(|(before, _)| before.trim().is_empty() || before.trim().starts_with("pub"))?;

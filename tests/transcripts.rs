@@ -38,7 +38,7 @@ fn large_model(id: &str) -> ModelConfiguration {
 
 fn bad_request(simulation: &str, models: &[&str]) -> (String, Event) {
     let models = models.iter().map(|model| TopicSegment::new(model).unwrap()).collect();
-    let bad = BadRequest { problem: "keepLogsHours is NaN: it takes 0 to 87600".to_owned(), models };
+    let bad = BadRequest { reason: "InvalidRequest".to_owned(), problem: "keepLogsHours is NaN: it takes 0 to 87600".to_owned(), models };
     let simulation = TopicSegment::new(simulation).unwrap();
     let words = format!("a bad DeployModels for {simulation}");
     (words, Event::Broker(BrokerEvent::DeployModels { simulation, request: Err(bad), delivery: None }))
@@ -370,7 +370,8 @@ fn what_came_at_qos_1_is_acknowledged() {
     session.handle("DeployModels 1 for sim: [m1], at QoS 1", at_qos_1(deploy_event(request), 1));
     session.created(&pod(1, "sim", "m1", "u1"));
     session.handle("ReadyForProcessing of sim/m1, at QoS 1", at_qos_1(ready_event("sim", "m1"), 2));
-    let bad = BadRequest { problem: "keepLogsHours is NaN: it takes 0 to 87600".to_owned(), models: vec![] };
+    let bad =
+        BadRequest { reason: "InvalidRequest".to_owned(), problem: "keepLogsHours is NaN: it takes 0 to 87600".to_owned(), models: vec![] };
     let bad = Event::Broker(BrokerEvent::DeployModels { simulation, request: Err(bad), delivery: None });
     session.handle("a bad DeployModels for sim, at QoS 1", at_qos_1(bad, 3));
     session.handle("ReadyForProcessing of another/m1, at QoS 1", at_qos_1(ready_event("another", "m1"), 4));
@@ -1845,8 +1846,10 @@ fn an_image_that_cannot_be_pulled_is_said_once_and_fails_its_model_after_five_mi
     session.shows("ErrImagePull", &waiting(m1.clone(), "ErrImagePull", NOT_FOUND));
     session.passes(10.0);
     for _ in 0..3 {
-        session.shows("ImagePullBackOff", &waiting(m1.clone(), "ErrImagePull", NOT_FOUND));
-        session.passes(90.0);
+        session.shows("ImagePullBackOff", &waiting(m1.clone(), "ImagePullBackOff", "Back-off pulling image \"r/model:1\""));
+        session.passes(45.0);
+        session.shows("ErrImagePull", &waiting(m1.clone(), "ErrImagePull", NOT_FOUND));
+        session.passes(45.0);
     }
     session.passes(20.0);
     session.done("stop so-sim-m1");
@@ -1895,6 +1898,17 @@ fn models_for_which_there_is_no_node_are_said_in_one_line_and_deleted_after_half
     session.shows("running", &m2);
     session.passes(1800.0);
     session.matches("no_node");
+}
+
+#[test]
+fn a_failure_that_was_recorded_and_not_told_is_told_by_the_next_process() {
+    let mut session = Session::begun();
+    let m1 = waiting(pod(1, "sim", "m1", "u1"), "InvalidImageName", "why");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.passes(7.0);
+    session.restarted(vec![m1]);
+    session.matches("a_failure_that_was_not_told");
 }
 
 #[test]

@@ -60,6 +60,8 @@ impl Cluster<'_> {
                 say(Finding::bad("token", "it is not valid here, or not any more", remedy));
                 return None;
             }
+            // Some clusters keep their version to themselves.
+            Err(Error::Refused(status)) if status.code == 403 => Reply { body: Value::Null, warnings: Vec::new(), server_time: None },
             Err(error @ Error::Refused(_)) => {
                 say(Finding::bad("Kubernetes", format!("{address} answers: {error}"), "check KUBERNETES_HOST and KUBERNETES_PORT"));
                 return None;
@@ -70,7 +72,8 @@ impl Cluster<'_> {
                 return None;
             }
         };
-        say(Finding::good("Kubernetes", format!("{address} answers: {}", text(&reply.body["gitVersion"]))));
+        let version = reply.body["gitVersion"].as_str().unwrap_or("it does not tell its version");
+        say(Finding::good("Kubernetes", format!("{address} answers: {version}")));
         say(match &self.config.kubernetes.tls {
             Tls::Verified(path) => Finding::good("certificate", format!("a CA in {} vouches for it", path.display())),
             Tls::Unverified => {
@@ -205,9 +208,9 @@ impl Cluster<'_> {
             let shown: Vec<String> =
                 resources.iter().map(|resource| format!("{resource} {} of {}", text(&used[*resource]), text(&hard[*resource]))).collect();
             let shown = format!("{name}: {} used", shown.join(", "));
-            // Quantities of one resource are written alike.
-            let full: Vec<&str> =
-                resources.iter().filter(|resource| used[**resource] == hard[**resource]).map(|resource| resource.as_str()).collect();
+            // Written otherwise, or over the limit: the rehearsal finds it.
+            let is_full = |resource: &&&String| is_of_pods(resource) && used[**resource] == hard[**resource];
+            let full: Vec<&str> = resources.iter().filter(is_full).map(|resource| resource.as_str()).collect();
             say(if full.is_empty() {
                 Finding::good("quota", shown)
             } else {
@@ -253,6 +256,11 @@ fn say_clock(reply: &Reply, say: Say<'_>) {
     } else {
         Finding::good("clock", "it agrees with the API server's")
     });
+}
+
+/// What a model's pod takes of a quota.
+fn is_of_pods(resource: &str) -> bool {
+    ["pods", "count/pods", "cpu", "memory"].contains(&resource) || resource.starts_with("requests.") || resource.starts_with("limits.")
 }
 
 /// In the words of Kubernetes' admission plugins.

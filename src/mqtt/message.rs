@@ -13,6 +13,9 @@ use crate::orchestrator::pod_state::Verdict;
 use crate::proto;
 use crate::secret::Secret;
 
+/// Why one is refused that no try makes better.
+const INVALID_REQUEST: &str = "InvalidRequest";
+
 /// Ten years. Longer is a mistake in the unit.
 const MAX_KEEP_LOGS_HOURS: f64 = 87_600.0;
 
@@ -46,14 +49,14 @@ pub fn encode(body: &Body) -> Vec<u8> {
 /// The bytes are no `DeployModels`. The error names the field, and shows no value.
 pub fn decode_deploy_models(simulation: &TopicSegment, payload: &[u8]) -> Result<Result<DeployRequest, BadRequest>, DecodeError> {
     if let Some(problem) = size_problem(payload)? {
-        return Ok(Err(BadRequest { problem, models: Vec::new() }));
+        return Ok(Err(BadRequest { reason: INVALID_REQUEST.to_owned(), problem, models: Vec::new() }));
     }
     Ok(deploy_request(simulation, proto::DeployModels::decode(payload)?))
 }
 
 fn deploy_request(simulation: &TopicSegment, message: proto::DeployModels) -> Result<DeployRequest, BadRequest> {
     let addressable = addressable_models(simulation, &message);
-    checked(simulation, message).map_err(|problem| BadRequest { problem, models: addressable })
+    checked(simulation, message).map_err(|problem| BadRequest { reason: INVALID_REQUEST.to_owned(), problem, models: addressable })
 }
 
 /// Counted before anything is decoded: an empty model is 2 bytes on the wire and 72 in memory, so that 16 MiB of them are 600 MB.

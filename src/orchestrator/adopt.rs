@@ -154,7 +154,7 @@ impl Orchestrator {
         let problem = "it was cut off before it was recorded, longer than API_TIMEOUT ago: it may have been told as failed then".to_owned();
         let came = Arrival { at: now.instant, connected_at: Some(now.instant), delivery: None };
         let simulation = TopicSegment::from(&request.simulation);
-        let request = Err(BadRequest { problem, models: addressable_models(Ok(request)) });
+        let request = Err(BadRequest { reason: "ServiceRestarted".to_owned(), problem, models: addressable_models(Ok(request)) });
         self.held_requests.push(Held { simulation, request, came });
     }
 

@@ -143,7 +143,11 @@ impl Orchestrator {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         simulation.untold.remove(model_id);
         simulation.untold_until_forgotten.remove(model_id);
-        let Some(verdict) = simulation.models.get(model_id).and_then(|model| model.verdict.clone()) else { return };
+        let Some((verdict, pod)) = simulation.models.get(model_id).and_then(|model| Some((model.verdict.clone()?, model.pod.name.clone())))
+        else {
+            return;
+        };
+        self.touched_pods.insert(pod);
         self.say(Level::Info, format!("Model {id}/{model_id} has terminated. Send out ModelHasTerminated."));
         let verdict = self.for_a_person(id, model_id, verdict);
         self.announce(id, Body::ModelHasTerminated { model: model_id.into(), verdict }, Told::End(model_id.clone()));

@@ -15,7 +15,7 @@ use super::pod_state::Verdict;
 use super::refusal::{Refusal, Remedy, refusal};
 use super::retention::Ended;
 use super::simulation::{Creation, Model, Simulation, remember_deploys};
-use super::{DOUBT, Orchestrator, Tell};
+use super::{DOUBT, Orchestrator, Tell, words};
 use crate::clock::Now;
 use crate::ids::{DeployId, ModelId, PodName, RecordName, Shown, SimulationId, TopicSegment};
 use crate::kube::error::Error;
@@ -26,6 +26,8 @@ use crate::kube::record::Found;
 pub(super) const MAX_MODELS: usize = 100_000;
 /// Of what requests hold, of all simulations that run. 10 000 models as planned for are 6 MB. The memory limit in k8s/ goes with it.
 pub(super) const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Why a request is refused that would be more than we hold.
+pub(super) const TOO_MUCH: &str = "TooManyModels";
 /// A persistent session delivers again what was not acknowledged, right after it is resumed.
 pub(super) const REDELIVERY: Duration = Duration::from_secs(10);
 /// An old pod has its grace, 30 s by default, and then the kubelet some time to say that it is gone.
@@ -49,9 +51,10 @@ impl Orchestrator {
             self.say(Level::Warn, text);
             return None;
         }
-        if let Some(problem) = self.size_problem(&request).or_else(|| self.unread_problem(&id)) {
+        let too_much = self.size_problem(&request).map(|problem| (TOO_MUCH, problem));
+        if let Some((reason, problem)) = too_much.or_else(|| Some(("RecordNotRead", self.unread_problem(&id)?))) {
             let models = request.models.iter().map(|configuration| TopicSegment::from(&configuration.model)).collect();
-            return self.refuse(&TopicSegment::from(&id), &BadRequest { problem, models }, now);
+            return self.refuse(&TopicSegment::from(&id), &BadRequest { reason: reason.to_owned(), problem, models }, now);
         }
         let is_new = !self.simulations.contains_key(&id);
         if is_new && request.models.is_empty() {
@@ -142,7 +145,8 @@ impl Orchestrator {
         self.say(Level::Error, format!("DeployModels for simulation {shown} is refused, and all its models fail: {}", bad.problem));
         let mut told = BTreeMap::new();
         for model in &bad.models {
-            let verdict = Verdict::failed_without_code("InvalidRequest", &bad.problem);
+            let mut verdict = Verdict::failed_without_code(&bad.reason, &bad.problem);
+            verdict.message = words::failure(&format!("{simulation}/{model}"), "", "", &verdict);
             let body = Body::ModelHasTerminated { model: model.clone(), verdict };
             let message = self.publish(simulation.clone(), body);
             told.extend(ModelId::new(model.as_str()).ok().map(|model| (message, Told::End(model))));

@@ -310,6 +310,8 @@ impl ModelConfiguration {
 /// Why a request cannot be done, and whom to tell.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BadRequest {
+    /// A short name, as it is told.
+    pub reason: String,
     /// Field, value and what would be right.
     pub problem: String,
     /// The models whose ids can stand in a topic, in the request's order, each once.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use log::Level;
 
 use super::announce::Told;
-use super::deploy::{MAX_BYTES, MAX_MODELS, REDELIVERY};
+use super::deploy::{MAX_BYTES, MAX_MODELS, REDELIVERY, TOO_MUCH};
 use super::event::{BadRequest, Command, Delivery, DeployRequest, MessageId};
 use super::kept::Kept;
 use super::pod_state::Verdict;
@@ -152,7 +152,11 @@ impl Orchestrator {
         if bytes > MAX_BYTES || models > MAX_MODELS || self.held_requests.len() == MAX_HELD_REQUESTS {
             let problem = "too many requests wait for the Kubernetes API".to_owned();
             let refused = held.as_refused();
-            let end = self.refuse(&held.simulation, &BadRequest { problem, models: addressable_models(held.request) }, now);
+            let end = self.refuse(
+                &held.simulation,
+                &BadRequest { reason: TOO_MUCH.to_owned(), problem, models: addressable_models(held.request) },
+                now,
+            );
             return self.acknowledge_when_told(end, refused);
         }
         self.say(Level::Info, format!("DeployModels for simulation {} waits: {why}.", held.simulation));
@@ -174,7 +178,7 @@ impl Orchestrator {
             let mut seen = BTreeSet::new();
             let models = of_simulation.into_iter().flat_map(|held: Held| addressable_models(held.request));
             let models = models.filter(|model| seen.insert(model.clone())).collect();
-            let end = self.refuse(&id, &BadRequest { problem: format!("{}: {}", refusal.reason, refusal.message), models }, now);
+            let end = self.refuse(&id, &BadRequest { reason: refusal.reason.to_string(), problem: refusal.message.clone(), models }, now);
             self.acknowledge_when_told(end, refused);
         }
     }
@@ -306,7 +310,7 @@ mod tests {
     }
 
     fn bad(models: Vec<TopicSegment>) -> Result<DeployRequest, BadRequest> {
-        Err(BadRequest { problem: "keepLogsHours is NaN".to_owned(), models })
+        Err(BadRequest { reason: "InvalidRequest".to_owned(), problem: "keepLogsHours is NaN".to_owned(), models })
     }
 
     fn good(simulation: &str, models: usize) -> Result<DeployRequest, BadRequest> {

@@ -1,4 +1,4 @@
-//! What keeps a model's container from running, as its pod's status says it: the table, read from top to bottom. Pure.
+//! What keeps a model from its work, as its pod's status says it: the table, read from top to bottom. Pure.
 //!
 //! The words are the kubelet's and the scheduler's:
 //! <https://github.com/kubernetes/kubernetes/blob/master/pkg/kubelet/images/types.go>,
@@ -81,19 +81,22 @@ pub struct Obstacle {
 /// What keeps the model in `container` of this pod from its work; none where it has ended, or waits for its turn at the scheduler.
 pub fn of(pod: &Pod, container: &str) -> Option<Obstacle> {
     let status = &pod.status;
-    if let Some(init) = status.init_container_statuses.iter().find(|init| waiting(init).is_some()) {
-        let waiting = waiting(init)?;
-        return Some(of_waiting(waiting, pod, &format!("init container {}: ", init.name)));
-    }
     let model = status.container_statuses.iter().find(|status| status.name == container);
-    if let Some(waiting) = model.and_then(waiting) {
-        return Some(of_waiting(waiting, pod, ""));
-    }
     if model.is_some_and(|model| model.state.running.is_some()) {
         let message = "its container runs, and has not said that it is ready: its log may say why".to_owned();
         return Some(Obstacle { kind: Kind::NotReady, reason: "WaitingForReady".to_owned(), message });
     }
-    if model.is_some_and(|model| model.state.terminated.is_some()) || status.phase == "Running" {
+    if model.is_some_and(|model| model.state.terminated.is_some()) {
+        return None;
+    }
+    // Before the model begins these hold it up; a sidecar among them goes on beside it, and is nobody's business then.
+    if let Some((init, waiting)) = status.init_container_statuses.iter().find_map(|init| Some((init, waiting(init)?))) {
+        return Some(of_waiting(waiting, pod, &format!("init container {}: ", init.name)));
+    }
+    if let Some(waiting) = model.and_then(waiting) {
+        return Some(of_waiting(waiting, pod, ""));
+    }
+    if status.phase == "Running" {
         return None;
     }
     match scheduled(pod) {
@@ -282,6 +285,18 @@ mod tests {
         let pod = pod(&json!({"phase": "Pending", "conditions": scheduled(), "initContainerStatuses": init}));
         let expected = obstacle(Kind::ImageUnusable, "ErrImageNeverPull", "init container mesh: why; no try will make it better");
         assert_eq!(of(&pod, "p"), expected);
+    }
+
+    #[test]
+    fn row_52_a_sidecar_that_backs_off_beside_a_model_that_runs_or_ran_is_no_obstacle() {
+        let sidecar = json!([{"name": "mesh", "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "why"}}}]);
+        let beside = |state: Value| {
+            let statuses = json!([{"name": "p", "state": state}]);
+            let status = json!({"phase": "Running", "initContainerStatuses": sidecar, "containerStatuses": statuses});
+            of(&pod(&status), "p").map(|obstacle| obstacle.kind)
+        };
+        assert_eq!(beside(json!({"running": {}})), Some(Kind::NotReady));
+        assert_eq!(beside(json!({"terminated": {"exitCode": 0}})), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Models whose container does not run yet: what stands in the way, since when, when it is said, and when the model is given up for it.
+//! Models that do not do their work yet: what stands in the way, since when, when it is said, and when the model is given up for it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use super::deadline::Deadline;
 use super::deploy::named;
 use super::obstacle::{Kind, Obstacle};
 use super::pod_state::Verdict;
-use super::{Orchestrator, Tell};
+use super::{Orchestrator, SAID_AGAIN, Tell};
 use crate::clock::{Now, UnixTime};
 use crate::config::Limits;
 use crate::ids::{ModelId, SimulationId};
@@ -25,7 +25,7 @@ const MODELS_NAMED: usize = 10;
 pub(super) struct Pending {
     pub obstacle: Obstacle,
     since: Instant,
-    said_at: Option<Instant>,
+    said: Option<(Instant, Obstacle)>,
 }
 
 impl Pending {
@@ -37,9 +37,11 @@ impl Pending {
     }
 
     fn say_at(&self) -> Option<Instant> {
-        match self.said_at {
+        match &self.said {
             None => Some(self.since + self.obstacle.kind.warn_after()),
-            Some(at) => (self.obstacle.kind == Kind::NotReady).then(|| at + NOT_READY_AGAIN),
+            Some((at, _)) if self.obstacle.kind == Kind::NotReady => Some(*at + NOT_READY_AGAIN),
+            // The kubelet says one thing in two ways by turns.
+            Some((at, said)) => (*said != self.obstacle).then(|| *at + SAID_AGAIN),
         }
     }
 }
@@ -49,21 +51,20 @@ impl Orchestrator {
     pub(super) fn on_obstacle(&mut self, id: &SimulationId, model_id: &ModelId, obstacle: Obstacle, began: Option<UnixTime>, now: Now) {
         let age = began.and_then(|began| Duration::try_from_secs_f64(self.server_time(now).seconds_since(began)).ok());
         let Some(model) = self.model_mut(id, model_id).filter(|model| model.verdict.is_none()) else { return };
-        if obstacle.kind == Kind::NotReady && model.ready {
+        if model.ready {
             return self.on_no_obstacle(id, model_id, now);
         }
+        let before = model.pending.as_ref().filter(|pending| pending.obstacle.kind == obstacle.kind);
         let since = match &model.pending {
-            Some(pending) if pending.obstacle.kind == obstacle.kind => pending.since,
-            Some(_) => now.instant,
+            Some(_) => before.map_or(now.instant, |pending| pending.since),
             // This process may have come after it.
             None => age.and_then(|age| now.instant.checked_sub(age)).unwrap_or(now.instant),
         };
-        let is_another = model.pending.as_ref().is_some_and(|pending| pending.obstacle.kind != obstacle.kind);
-        let said_at = model.pending.as_ref().filter(|pending| pending.obstacle == obstacle).and_then(|pending| pending.said_at);
-        if is_another {
+        let said = before.and_then(|pending| pending.said.clone());
+        if before.is_none() {
             self.on_no_obstacle(id, model_id, now);
         }
-        let pending = Pending { obstacle, since, said_at };
+        let pending = Pending { obstacle, since, said };
         let due_at = pending.due_at(&self.limits);
         if let Some(model) = self.model_mut(id, model_id) {
             model.pending = Some(pending);
@@ -74,7 +75,7 @@ impl Orchestrator {
     }
 
     pub(super) fn on_no_obstacle(&mut self, id: &SimulationId, model_id: &ModelId, now: Now) {
-        let Some(pending) = self.model_mut(id, model_id).and_then(|model| model.pending.take()).filter(|pending| pending.said_at.is_some())
+        let Some(pending) = self.model_mut(id, model_id).and_then(|model| model.pending.take()).filter(|pending| pending.said.is_some())
         else {
             return;
         };
@@ -100,7 +101,7 @@ impl Orchestrator {
         for (model_id, model) in &mut simulation.models {
             let is_due = |pending: &&mut Pending| pending.say_at().is_some_and(|at| at <= now.instant);
             if let Some(pending) = model.pending.as_mut().filter(is_due) {
-                pending.said_at = Some(now.instant);
+                pending.said = Some((now.instant, pending.obstacle.clone()));
                 let Obstacle { reason, message, .. } = pending.obstacle.clone();
                 lines.entry((reason, message)).or_default().push(model_id.clone());
             }

@@ -37,9 +37,11 @@ impl Verdict {
         Self { success: true, exit_code: 0, reason: reason.to_owned(), message: String::new() }
     }
 
-    /// As an earlier process of ours told it.
+    /// As an earlier process of ours recorded it, which did not record why.
     pub(super) fn recorded(exit_code: i32) -> Self {
-        Self { success: exit_code == 0, exit_code, reason: "Recorded".to_owned(), message: String::new() }
+        let reason = if exit_code == NO_EXIT_CODE { "ServiceRestarted" } else { "Error" };
+        let message = "the service restarted before it had told why";
+        Self { success: exit_code == 0, exit_code, reason: reason.to_owned(), message: message.to_owned() }
     }
 
     /// Reason and message, as they stand behind "due to".

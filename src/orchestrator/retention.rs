@@ -438,8 +438,11 @@ impl Orchestrator {
         let is_told = self.ended.get(&known.simulation).is_none_or(|ended| ended.told) && self.is_all_recorded(&known.simulation);
         if known.gone {
             Next::Nothing
-        } else if known.replaced || (self.is_of_model_given_up(known) && known.node.is_empty()) {
+        } else if known.replaced {
             Next::Delete
+        } else if self.is_of_model_given_up(known) && known.node.is_empty() {
+            // After a restart nothing but the record would say that it was us.
+            if self.is_verdict_told(known) { Next::Delete } else { Next::Nothing }
         } else if self.is_of_model_given_up(known) && !known.stop_asked {
             Next::Stop
         } else if self.simulations.contains_key(&known.simulation) || !is_told {
@@ -464,6 +467,11 @@ impl Orchestrator {
         let of_running = self.model_with_pod(known).is_some_and(Model::was_given_up);
         let of_ended = || self.ended_run_of(known).zip(known.number).is_some_and(|(ended, number)| ended.given_up.contains(&number));
         !known.ended && (of_running || of_ended())
+    }
+
+    /// It is not before the record holds it, where that can be written.
+    fn is_verdict_told(&self, known: &KnownPod) -> bool {
+        self.simulations.get(&known.simulation).is_none_or(|simulation| !simulation.untold.contains_key(&known.model))
     }
 
     /// The run that asked for it, where its end was announced.

@@ -184,6 +184,7 @@ impl Simulation {
         let has_failed = |model: &Model| model.verdict.as_ref().is_some_and(|verdict| !verdict.success);
         let Some(model) = self.models.get_mut(id).filter(|model| !model.ready && !has_failed(model)) else { return false };
         model.ready = true;
+        model.pending = None;
         self.ready += 1;
         true
     }

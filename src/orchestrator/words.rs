@@ -4,7 +4,7 @@ use super::pod_state::{NO_EXIT_CODE, Verdict};
 
 /// What a code means that is not the program's own word.
 /// <https://tldp.org/LDP/abs/html/exitcodes.html>, <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>
-pub fn exit_code(code: i32) -> Option<&'static str> {
+fn exit_code(code: i32) -> Option<&'static str> {
     Some(match code {
         126 => "its command is not executable",
         127 => "its command is not there",
@@ -20,7 +20,7 @@ pub fn exit_code(code: i32) -> Option<&'static str> {
 }
 
 /// One sentence of what happened and where, and one of what to do. `pod` and `node` are empty where there is none.
-pub fn failure(model: &str, pod: &str, node: &str, verdict: &Verdict) -> String {
+pub(super) fn failure(model: &str, pod: &str, node: &str, verdict: &Verdict) -> String {
     let at = match (pod, node) {
         ("", _) => String::new(),
         (pod, "") => format!(" (pod {pod})"),
@@ -34,30 +34,33 @@ pub fn failure(model: &str, pod: &str, node: &str, verdict: &Verdict) -> String 
         }
     };
     let why = verdict.why();
-    let advice = match advice(&verdict.reason) {
-        advice if advice.contains("POD") && pod.is_empty() => "Its pod is gone, and its log with it.".to_owned(),
-        advice => advice.replace("POD", pod),
-    };
-    format!("Model {model}{at} failed{code}: {}. {advice}", why.trim_end_matches('.'))
+    format!("Model {model}{at} failed{code}: {}. {}", why.trim_end_matches('.'), advice(&verdict.reason))
 }
 
 /// Of those reasons whose words do not say it themselves.
 fn advice(reason: &str) -> &'static str {
     match reason {
         "OOMKilled" => "Raise its memory limit, or let it need less.",
-        "Error" | "StartError" | "ContainerCannotRun" => "Its log says why: kubectl logs POD.",
-        "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "InvalidImageName" | "ErrImageNeverPull" | "ImageInspectError" => {
-            "Mend the image's name or the right to pull it, and start the simulation again."
-        }
-        "Unschedulable" | "SchedulerError" | "SchedulingGated" => "Make room on a node for models, and start the simulation again.",
+        "Error" | "StartError" | "ContainerCannotRun" => "The log of its pod says why.",
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "RegistryUnavailable"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ImageInspectError"
+        | "SignatureValidationFailed" => "Mend the image's name or the right to pull it, and start the simulation again.",
+        "Unschedulable" | "SchedulerError" => "Make room on a node for models, and start the simulation again.",
         "ContainerCreating" | "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            "See kubectl describe pod POD, and start the simulation again."
+            "The events of its pod say more: mend that, and start the simulation again."
         }
         "ExceededQuota" | "QuotaRequiresResources" => "Change the quota of the namespace, or let other simulations end first.",
         "Forbidden" | "Unauthorized" => "Give the service its rights: mso check names them.",
         "PodAdmissionFailed" | "InvalidPod" => "Change the request, or what the cluster admits.",
         "Evicted" | "Preempting" | "NodeShutdown" | "Terminated" | "Shutdown" => "Start the simulation again, on nodes with more room.",
         "PodDeleted" | "PodReplaced" => "Somebody deleted its pod: start the simulation again.",
+        "WaitingForReady" => "See what it does in the log of its pod, or give it more time: READY_TIMEOUT.",
+        "InvalidRequest" => "Mend the request.",
+        "RecordNotRead" | "TooManyModels" => "Do that, or let other simulations end first.",
         "NameConflict" => "Wait until the other pod is gone, or take another simulation id.",
         _ => "Start the simulation again.",
     }
@@ -83,7 +86,7 @@ mod tests {
         let crashed = Verdict::failed(3, "Error", "");
         assert_eq!(
             failure("sim/m1", "p", "", &crashed),
-            "Model sim/m1 (pod p) failed with exit code 3: Error. Its log says why: kubectl logs p."
+            "Model sim/m1 (pod p) failed with exit code 3: Error. The log of its pod says why."
         );
     }
 }
