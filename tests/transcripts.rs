@@ -1852,6 +1852,7 @@ fn an_image_that_cannot_be_pulled_is_said_once_and_fails_its_model_after_five_mi
         session.passes(45.0);
     }
     session.passes(20.0);
+    session.got(&waiting(m1.clone(), "ErrImagePull", NOT_FOUND));
     session.done("stop so-sim-m1");
     session.shows("as we stopped it", &with(ended(m1, 137, "Error"), "/status/reason", json!("DeadlineExceeded")));
     session.matches("an_image_that_cannot_be_pulled");
@@ -1897,7 +1898,64 @@ fn models_for_which_there_is_no_node_are_said_in_one_line_and_deleted_after_half
     session.passes(60.0);
     session.shows("running", &m2);
     session.passes(1800.0);
+    session.got(&unschedulable(m1.clone(), full));
     session.matches("no_node");
+}
+
+#[test]
+fn a_model_is_not_given_up_on_an_old_sight_of_its_pod() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&waiting(m1.clone(), "ErrImagePull", NOT_FOUND));
+    session.list_fails();
+    session.passes(400.0);
+    session.fails("get so-sim-m1", Error::Lost("connection refused".to_owned()));
+    session.passes(60.0);
+    session.got(&m1);
+    session.passes(60.0);
+    session.matches("an_old_sight_of_a_pod");
+}
+
+#[test]
+fn a_pod_that_failed_before_its_container_began_goes_in_its_time() {
+    let mut session = Session::begun();
+    let m1 = with(waiting(pod(1, "sim", "m1", "u1"), "ContainerCreating", ""), "/status/phase", json!("Failed"));
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.created(&m1);
+    session.passes(31.0);
+    session.got(&m1);
+    session.log_is("");
+    session.acknowledged();
+    session.acknowledged();
+    session.done("set delete_by of so-sim-m1");
+    session.shows("stamped", &with(m1, "/metadata/labels/delete_by_datetime", json!((START + 31.0).to_string())));
+    session.passes(1.0);
+    session.matches("a_pod_that_failed_before_it_began");
+}
+
+#[test]
+fn a_container_that_is_started_again_though_it_never_is_to_be_is_stopped() {
+    let mut session = Session::begun();
+    let m1 = waiting(pod(1, "sim", "m1", "u1"), "CrashLoopBackOff", "back-off");
+    let m1 = with(m1, "/status/containerStatuses/0/lastState", json!({"terminated": {"exitCode": 7, "reason": "Error"}}));
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.matches("a_container_that_is_started_again");
+}
+
+#[test]
+fn obstacles_that_differ_in_their_words_alone_are_one_line() {
+    let mut session = Session::begun();
+    let waits = |model: &str, uid: &str, port: u32| {
+        waiting(pod(1, "sim", model, uid), "ErrImagePull", &format!("read udp 10.0.3.7:{port}->10.96.0.10:53: i/o timeout"))
+    };
+    session.deploys(1, "sim", &["m1", "m2", "m3"], HOUR);
+    session.created(&waits("m1", "u1", 48231));
+    session.created(&waits("m2", "u2", 48232));
+    session.created(&waits("m3", "u3", 48233));
+    session.passes(2.0);
+    session.matches("obstacles_in_other_words");
 }
 
 #[test]
@@ -1907,6 +1965,7 @@ fn a_failure_that_was_recorded_and_not_told_is_told_by_the_next_process() {
     session.deploys(1, "sim", &["m1"], HOUR);
     session.created(&m1);
     session.passes(7.0);
+    session.got(&m1);
     session.restarted(vec![m1]);
     session.matches("a_failure_that_was_not_told");
 }
@@ -1918,9 +1977,10 @@ fn the_time_of_what_stands_in_the_way_goes_on_over_a_restart() {
     session.deploys(1, "sim", &["m1"], HOUR);
     session.created(&m1);
     session.passes(40.0);
-    session.restarted(vec![m1]);
+    session.restarted(vec![m1.clone()]);
     session.passes(19.0);
     session.passes(2.0);
+    session.got(&m1);
     session.matches("an_obstacle_over_a_restart");
 }
 

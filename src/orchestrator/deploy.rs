@@ -423,7 +423,8 @@ impl Orchestrator {
             Ok(Answer::Pod(pod)) => {
                 self.judge_name(&name, &id, &model_id, &pod, now);
                 self.observe(&pod, now);
-                return self.believe_what_has_stayed(&id, &model_id, now);
+                self.believe_what_has_stayed(&id, &model_id, now);
+                return self.give_up_what_is_overdue(&id, &model_id, now);
             }
             Ok(Answer::Done) => return,
             Err(error) => error,

@@ -7,6 +7,7 @@ use log::Level;
 
 use super::deadline::Deadline;
 use super::deploy::named;
+use super::event::{PodCall, Question};
 use super::obstacle::{Kind, Obstacle};
 use super::pod_state::Verdict;
 use super::{Orchestrator, SAID_AGAIN, Tell};
@@ -26,14 +27,20 @@ pub(super) struct Pending {
     pub obstacle: Obstacle,
     since: Instant,
     said: Option<(Instant, Obstacle)>,
+    /// Its time is over, and its pod is asked for.
+    asked: bool,
 }
 
 impl Pending {
-    /// When there is something to say of it, or the model is to be given up.
+    /// When there is something to say of it, or its time is over.
     fn due_at(&self, limits: &Limits) -> Option<Instant> {
         let say_at = self.say_at();
-        let given_up_at = self.obstacle.kind.limit(limits).map(|limit| self.since + limit);
-        [say_at, given_up_at].into_iter().flatten().min()
+        let overdue_at = self.obstacle.kind.limit(limits).map(|limit| self.since + limit).filter(|_| !self.asked);
+        [say_at, overdue_at].into_iter().flatten().min()
+    }
+
+    fn is_overdue(&self, limits: &Limits, now: Instant) -> bool {
+        self.obstacle.kind.limit(limits).is_some_and(|limit| now.saturating_duration_since(self.since) >= limit)
     }
 
     fn say_at(&self) -> Option<Instant> {
@@ -61,10 +68,11 @@ impl Orchestrator {
             None => age.and_then(|age| now.instant.checked_sub(age)).unwrap_or(now.instant),
         };
         let said = before.and_then(|pending| pending.said.clone());
+        let asked = before.is_some_and(|pending| pending.asked);
         if before.is_none() {
             self.on_no_obstacle(id, model_id, now);
         }
-        let pending = Pending { obstacle, since, said };
+        let pending = Pending { obstacle, since, said, asked };
         let due_at = pending.due_at(&self.limits);
         if let Some(model) = self.model_mut(id, model_id) {
             model.pending = Some(pending);
@@ -87,7 +95,7 @@ impl Orchestrator {
 
     pub(super) fn on_pending_due(&mut self, id: &SimulationId, now: Now) {
         self.say_pending(id, now);
-        self.give_up_pending(id, now);
+        self.ask_for_overdue(id, now);
         let Some(simulation) = self.simulations.get(id) else { return };
         let pending = simulation.models.values().filter_map(|model| model.pending.as_ref());
         if let Some(at) = pending.filter_map(|pending| pending.due_at(&self.limits)).min() {
@@ -97,37 +105,44 @@ impl Orchestrator {
 
     fn say_pending(&mut self, id: &SimulationId, now: Now) {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
-        let mut lines: BTreeMap<(String, String), Vec<ModelId>> = BTreeMap::new();
+        // Messages may hold what differs from try to try: a port, an id.
+        let mut lines: BTreeMap<String, (String, Vec<ModelId>)> = BTreeMap::new();
         for (model_id, model) in &mut simulation.models {
             let is_due = |pending: &&mut Pending| pending.say_at().is_some_and(|at| at <= now.instant);
             if let Some(pending) = model.pending.as_mut().filter(is_due) {
                 pending.said = Some((now.instant, pending.obstacle.clone()));
                 let Obstacle { reason, message, .. } = pending.obstacle.clone();
-                lines.entry((reason, message)).or_default().push(model_id.clone());
+                lines.entry(reason).or_insert((message, Vec::new())).1.push(model_id.clone());
             }
         }
         for (reason, models) in std::mem::take(&mut simulation.unblocked) {
             self.say(Level::Info, format!("Models {} of simulation {id} do not wait any more: {reason}.", named(&models, MODELS_NAMED)));
         }
-        for ((reason, message), models) in lines {
+        for (reason, (message, models)) in lines {
             self.say(Level::Warn, format!("Models {} of simulation {id} wait, {reason}: {message}", named(&models, MODELS_NAMED)));
         }
     }
 
-    fn give_up_pending(&mut self, id: &SimulationId, now: Now) {
+    /// What the last sight of its pod says may be old, where the watch was cut or this process stopped: its pod is asked for.
+    fn ask_for_overdue(&mut self, id: &SimulationId, now: Now) {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
-        let mut overdue = Vec::new();
         for (model_id, model) in &mut simulation.models {
-            let Some(Pending { obstacle, since, .. }) = &model.pending else { continue };
-            let waited = now.instant.saturating_duration_since(*since);
-            if obstacle.kind.limit(&self.limits).is_some_and(|limit| waited >= limit) {
-                let message = format!("{} (for {} s)", obstacle.message, waited.as_secs());
-                overdue.push((model_id.clone(), Verdict::failed_without_code(&obstacle.reason, &message)));
-                model.ended_by_us = true;
-            }
+            let is_overdue = |pending: &&mut Pending| !pending.asked && pending.is_overdue(&self.limits, now.instant);
+            let Some(pending) = model.pending.as_mut().filter(is_overdue) else { continue };
+            pending.asked = true;
+            let (name, model, uid) = (model.pod.name.clone(), model_id.clone(), model.uid.clone());
+            self.calls.push(PodCall::Get(Question { name, simulation: id.clone(), model, uid }), 0);
         }
-        for (model, verdict) in overdue {
-            self.conclude(id, &model, verdict, Tell::WhenRecorded);
-        }
+    }
+
+    /// The API server has just shown its pod.
+    pub(super) fn give_up_what_is_overdue(&mut self, id: &SimulationId, model_id: &ModelId, now: Now) {
+        let Some(model) = self.simulations.get_mut(id).and_then(|simulation| simulation.models.get_mut(model_id)) else { return };
+        let Some(pending) = model.pending.as_ref().filter(|pending| pending.is_overdue(&self.limits, now.instant)) else { return };
+        let waited = now.instant.saturating_duration_since(pending.since);
+        let message = format!("{} (for {} s)", pending.obstacle.message, waited.as_secs());
+        let verdict = Verdict::failed_without_code(&pending.obstacle.reason, &message);
+        model.ended_by_us = true;
+        self.conclude(id, model_id, verdict, Tell::WhenRecorded);
     }
 }

@@ -57,6 +57,8 @@ pub enum Observation {
     /// The model does not do its work yet, unless it has said that it does, and why; since when, as the server says.
     Waits(Obstacle, Option<UnixTime>),
     Ended(Verdict),
+    /// It has ended, and is started again.
+    Restarts(Verdict),
     /// It looks ended, but the kubelet may correct itself: believed when it stays so.
     Doubtful(Verdict),
 }
@@ -71,7 +73,7 @@ pub fn observe(pod: &Pod, image: Option<&str>) -> Observation {
         (None, "Failed") => pod_failed(pod, status),
         // What goes does not begin any more.
         (None, _) if pod.metadata.deletion_timestamp.is_some() => Observation::Alive,
-        (None, _) if restarts(status) => Observation::Ended(restarted(status)),
+        (None, _) if restarts(status) => Observation::Restarts(restarted(status)),
         (None, _) => match obstacle::of(pod, container) {
             Some(obstacle) => {
                 let since = obstacle::since(pod, container, obstacle.kind);
@@ -129,8 +131,13 @@ fn restarts(model: Option<&ContainerStatus>) -> bool {
 }
 
 fn restarted(model: Option<&ContainerStatus>) -> Verdict {
-    let code = model.and_then(|model| model.last_state.terminated.as_ref()).map_or(NO_EXIT_CODE, |end| end.exit_code);
-    Verdict::failed(code, "CrashLoopBackOff", "it ended and is started again, as its restartPolicy was changed")
+    let code = model.and_then(|model| model.last_state.terminated.as_ref()).map(|end| end.exit_code);
+    // A code of 0 is a success wherever it is recorded.
+    Verdict::failed(
+        code.filter(|code| *code != 0).unwrap_or(NO_EXIT_CODE),
+        "CrashLoopBackOff",
+        "it ended and is started again, as its restartPolicy was changed",
+    )
 }
 
 fn container_ended(pod: &Pod, end: &Terminated) -> Observation {
@@ -184,6 +191,10 @@ mod tests {
         let metadata = json!({"name": "so-sim-m1", "uid": "u1"});
         let spec = json!({"containers": [{"name": "so-sim-m1", "image": "model:1"}]});
         serde_json::from_value(json!({"metadata": metadata, "spec": spec, "status": status})).unwrap()
+    }
+
+    fn restarted_with(code: i32) -> Verdict {
+        Verdict::failed(code, "CrashLoopBackOff", "it ended and is started again, as its restartPolicy was changed")
     }
 
     /// What stands in the way of one that has not ended is another table's.
@@ -256,7 +267,16 @@ mod tests {
                     "state": {"waiting": {"reason": "CrashLoopBackOff"}},
                     "lastState": {"terminated": {"exitCode": 7, "reason": "Error"}},
                 }]}),
-                ended(false, 7, "CrashLoopBackOff: it ended and is started again, as its restartPolicy was changed"),
+                Observation::Restarts(restarted_with(7)),
+            ),
+            (
+                "25: the same after exit 0, which is no success any more",
+                json!({"phase": "Running", "containerStatuses": [{
+                    "name": "so-sim-m1",
+                    "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                    "lastState": {"terminated": {"exitCode": 0, "reason": "Completed"}},
+                }]}),
+                Observation::Restarts(restarted_with(-1)),
             ),
             (
                 "39: failed, and there is no container status",

@@ -250,7 +250,8 @@ impl Orchestrator {
         let image = self.model_with_pod(&seen).map(|model| model.pod.image.clone());
         let observation = pod_state::observe(pod, image.as_deref());
         seen.container = pod_state::model_container(pod, image.as_deref()).to_owned();
-        seen.ended = matches!(observation, Observation::Ended(_));
+        let phase_is_final = ["Failed", "Succeeded"].contains(&pod.status.phase.as_str());
+        seen.ended = phase_is_final || matches!(observation, Observation::Ended(_));
         seen.runs_since = (pod.status.phase == "Running").then_some(now.instant);
         if let Some(before) = self.pods.remove(&seen.name).filter(|before| before.uid == seen.uid) {
             seen.keep(before);
@@ -322,6 +323,11 @@ impl Orchestrator {
                 }
             }
             Observation::Ended(verdict) => self.conclude(id, model_id, verdict, tell),
+            Observation::Restarts(verdict) => {
+                // It has what it needs to go on for ever.
+                model.ended_by_us = model.verdict.is_none() || model.ended_by_us;
+                self.conclude(id, model_id, verdict, tell);
+            }
             Observation::Doubtful(verdict) => {
                 if model.verdict.is_some() {
                     return;
@@ -365,7 +371,9 @@ impl Orchestrator {
                 self.on_vanished(&seen.name);
                 self.conclude(&seen.simulation, &seen.model, verdict, Tell::WhenRecorded);
             }
-            Observation::Ended(_) | Observation::Alive | Observation::Waits(..) | Observation::Doubtful(_) => self.on_missing(&seen.name),
+            Observation::Ended(_) | Observation::Alive | Observation::Waits(..) | Observation::Restarts(_) | Observation::Doubtful(_) => {
+                self.on_missing(&seen.name)
+            }
         }
     }
 

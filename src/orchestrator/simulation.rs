@@ -282,7 +282,7 @@ impl Model {
     /// still be shown as it was before.
     pub(super) fn was_given_up(&self) -> bool {
         let has_no_code = self.verdict.as_ref().is_some_and(|verdict| verdict.exit_code == NO_EXIT_CODE);
-        has_no_code && (self.uid.is_none() || self.ended_by_us)
+        self.ended_by_us || (has_no_code && self.uid.is_none())
     }
 
     /// The same image, variables and pod, whatever request they came with.
