@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use mso::clock::{UnixTime, now};
 use mso::config::Limits;
-use mso::ids::{RecordName, SimulationId, SimulatorName, TopicSegment};
+use mso::ids::{DeployId, RecordName, SimulationId, SimulatorName, TopicSegment};
 use mso::kube::error::{Error, Status};
 use mso::kube::record::{Content, Found, Progress};
 use mso::orchestrator::Orchestrator;
@@ -1292,6 +1292,43 @@ fn a_pod_of_the_process_before_that_the_watch_shows_before_its_create_goes_out_s
     }
     session.passes(6.0);
     session.matches("ready_of_a_pod_whose_create_did_not_go_out");
+}
+
+/// As where it was given up while nobody knew whether the progress names it, and deleted.
+#[test]
+fn a_simulation_goes_on_without_a_later_request_whose_pieces_are_gone_unless_a_pod_was_made_of_it() {
+    for was_made in [false, true] {
+        let mut session = Session::begun();
+        let m1 = pod(1, "sim", "m1", "u1");
+        session.deploys(1, "sim", &["m1"], HOUR);
+        session.created(&m1);
+        session.ready("sim", "m1");
+        session.acknowledged();
+        session.deploys(2, "sim", &["m2"], HOUR);
+        if was_made {
+            session.created(&pod(2, "sim", "m2", "u2"));
+        }
+        session.passes(2.0);
+        session.records.loses_the_pieces_of(2);
+        session.restarted(vec![m1.clone()]);
+        session.shows("exit 0", &ended(m1, 0, "Completed"));
+        session.passes(2.0);
+        session.matches(if was_made { "a_later_request_is_lost_that_had_a_pod" } else { "a_later_request_is_lost" });
+    }
+}
+
+#[test]
+fn a_simulation_takes_a_thousand_requests_and_no_more() {
+    let mut session = Session::begun();
+    let mut is_refused_after = |requests: u64| {
+        let mut more = request(1, "sim", &["m1", &format!("n{requests}")], HOUR);
+        more.id = DeployId::new(&format!("{requests:016x}")).unwrap();
+        session.text.clear();
+        session.handle("one more", deploy_event(more));
+        session.text.contains("is refused, and the simulation goes on without it: simulation: it has 1000 requests")
+    };
+    assert!(!(0..1000).any(&mut is_refused_after));
+    assert!(is_refused_after(1000));
 }
 
 #[test]

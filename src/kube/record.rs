@@ -368,6 +368,11 @@ impl Bits {
         self.0.get(number / 4).is_some_and(|digit| digit & (8 >> (number % 4)) != 0)
     }
 
+    /// One more than the highest.
+    pub fn end(&self) -> usize {
+        self.iter().last().map_or(0, |number| number + 1)
+    }
+
     fn iter(&self) -> impl Iterator<Item = usize> {
         (0..self.0.len() * 4).filter(|number| self.contains(*number))
     }

@@ -1,7 +1,7 @@
 //! How a process begins with what the one before it left: records, once, before the first list of pods is looked at. The pods in that list
 //! then are taken as those that a watch shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,12 @@ use crate::ids::{DeployId, ModelId, RecordName, SimulationId, TopicSegment};
 use crate::kube::pod::{NewPod, Pod};
 use crate::kube::record::{Content, Over, Progress, Record, read_request};
 use crate::secret::Secret;
+
+/// As they are numbered.
+fn count_models(requests: &[DeployRequest]) -> usize {
+    let models = requests.iter().flat_map(|request| &request.models).map(|configuration| &configuration.model);
+    models.collect::<BTreeSet<_>>().len()
+}
 
 /// A broker delivers again right after the connection; a slow one has a minute, and nobody waits for longer.
 const REQUEST_AWAITED: Duration = Duration::from_secs(60);
@@ -69,17 +75,17 @@ impl Orchestrator {
         }
         // Each piece goes as soon as its request is read: together they may be large.
         let named = progress.deploys.iter().map(|deploy| read_request(&id, deploy, &pieces.remove(deploy).unwrap_or_default()));
-        let requests = match named.collect::<Result<Vec<_>, _>>() {
-            Ok(requests) => requests,
-            Err(problem) => {
-                self.say(
-                    Level::Error,
-                    format!("The record {name} of simulation {id} lacks a request: {problem}. Its pods are left alone."),
-                );
+        let mut requests = Vec::new();
+        let missing = named.map(|request| request.map(|request| requests.push(request))).find_map(Result::err);
+        if let Some(problem) = missing {
+            let lacks = format!("The record {name} of simulation {id} lacks a request: {problem}.");
+            if requests.is_empty() || progress.created.end() > count_models(&requests) {
+                self.say(Level::Error, format!("{lacks} Its pods are left alone."));
                 self.await_request(&id, now);
                 return self.forget_run(&id, now);
             }
-        };
+            self.say(Level::Warn, format!("{lacks} No pod was made of it: the simulation goes on without it."));
+        }
         if requests.is_empty() {
             return self.forget_run(&id, now);
         }
@@ -87,12 +93,16 @@ impl Orchestrator {
         let keep_logs_hours = requests.first().map_or(0.0, |request| request.keep_logs_hours);
         let simulation = Simulation::new(self.runs, keep_logs_hours);
         self.simulations.insert(id.clone(), simulation);
+        let named = requests.len();
         for request in requests {
             self.add_models(request, now);
         }
         self.apply_progress(&id, &progress);
         if let Some(kept) = self.records.get_mut(&id) {
-            kept.named = progress.deploys.len();
+            kept.named = named;
+        }
+        if named < progress.deploys.len() {
+            self.fact(&id);
         }
         self.say_adopted(&id);
         self.touched.insert(id);

@@ -43,6 +43,11 @@ impl Records {
         self.by_name.retain(|_, record| matches!(record.content, Content::Progress { .. }));
     }
 
+    pub fn loses_the_pieces_of(&mut self, request: u8) {
+        let id = format!("{request:016x}");
+        self.by_name.retain(|_, record| !matches!(&record.content, Content::Piece { deploy, .. } if deploy.as_str() == id));
+    }
+
     pub fn loses_its_progress(&mut self) {
         self.by_name.retain(|_, record| matches!(record.content, Content::Piece { .. }));
     }
