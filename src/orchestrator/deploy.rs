@@ -26,6 +26,8 @@ use crate::kube::record::Found;
 pub(super) const MAX_MODELS: usize = 100_000;
 /// Of what requests hold, of all simulations that run. 10 000 models as planned for are 6 MB. The memory limit in k8s/ goes with it.
 pub(super) const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Of one simulation, those that add models: each has a place in its record, which is written with each change.
+const MAX_REQUESTS: usize = 100;
 /// Why a request is refused that would be more than we hold.
 pub(super) const TOO_MUCH: &str = "TooManyModels";
 /// A persistent session delivers again what was not acknowledged, right after it is resumed.
@@ -106,6 +108,12 @@ impl Orchestrator {
 
     /// Together with what runs it would be more than we hold.
     fn size_problem(&self, request: &DeployRequest) -> Option<String> {
+        let requests = self.simulations.get(&request.simulation).map_or(&[][..], |simulation| &simulation.deploys);
+        if requests.len() >= MAX_REQUESTS && !requests.contains(&request.id) {
+            return Some(format!(
+                "simulation: it has {MAX_REQUESTS} requests that added models, which is the most: put its models in fewer"
+            ));
+        }
         let models = request.models.len() + self.simulations.values().map(|simulation| simulation.models.len()).sum::<usize>();
         let bytes = request.bytes() + self.simulations.values().map(|simulation| simulation.bytes).sum::<usize>();
         if models > MAX_MODELS {
