@@ -35,6 +35,10 @@ fn beside_its_models_under_the_smallest_role() {
     apply(&objects);
     let _mso = started(&stage.namespace.name);
     stage.run_one_more();
+    let checked = stage.namespace.kubectl(&["exec", "deployment/mso", "--", "/mso", "check"]);
+    for subject in ["broker", "subscriptions", "Kubernetes", "certificate", "token", "rights", "a model's pod"] {
+        assert!(checked.contains(&format!("✓ {subject:<14} ")), "{subject}: {checked}");
+    }
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn a_secret_that_is_not_there_fails_its_model_in_time_and_is_named() {
     simulation.deploy(0.0, &["model-0"]);
     let (reason, message) = fails_without_code(&simulation);
     assert_eq!(reason, "CreateContainerConfigError");
-    assert_names(&message, &["no-such-secret", "kubectl describe pod"]);
+    assert_names(&message, &["no-such-secret", "The events of its pod say more"]);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn the_so_is_told_what_the_code_of_a_crash_means() {
     let stage = Stage::new();
     let _mso = stage.start_mso();
     let simulation = stage.simulation();
-    let crashes = [("1", "Its log says why"), ("137", "SIGKILL"), ("139", "SIGSEGV"), ("143", "SIGTERM")];
+    let crashes = [("1", "The log of its pod says why"), ("137", "SIGKILL"), ("139", "SIGSEGV"), ("143", "SIGTERM")];
     let models = crashes
         .iter()
         .enumerate()
