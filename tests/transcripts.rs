@@ -1955,6 +1955,19 @@ fn a_model_is_not_given_up_on_an_old_sight_of_its_pod() {
 }
 
 #[test]
+fn an_answer_that_is_older_than_what_the_watch_has_shown_takes_nothing_of_it_back() {
+    let mut session = Session::begun();
+    let of_version = |pod: Value, version: &str| with(pod, "/metadata/resourceVersion", json!(version));
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.shows("InvalidImageName", &of_version(waiting(m1.clone(), "InvalidImageName", "why"), "12"));
+    session.created(&of_version(with(m1.clone(), "/status", json!({"phase": "Pending"})), "9"));
+    session.passes(7.0);
+    session.got(&of_version(waiting(m1, "InvalidImageName", "why"), "12"));
+    session.matches("an_answer_older_than_the_watch");
+}
+
+#[test]
 fn a_pod_that_failed_before_its_container_began_goes_in_its_time() {
     let mut session = Session::begun();
     let m1 = with(waiting(pod(1, "sim", "m1", "u1"), "ContainerCreating", ""), "/status/phase", json!("Failed"));

@@ -53,7 +53,7 @@ impl Pod {
 pub struct Metadata {
     pub name: String,
     pub uid: String,
-    /// Opaque: compared for nothing, sent back to resume a watch.
+    /// Sent back as it is to resume a watch.
     pub resource_version: String,
     /// When the pod's grace ends, not when the delete was asked for.
     pub deletion_timestamp: Option<Timestamp>,

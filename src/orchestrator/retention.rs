@@ -37,6 +37,8 @@ pub(super) struct KnownPod {
     pub uid: Uid,
     pub simulation: SimulationId,
     pub model: ModelId,
+    /// Of what was last seen of it, where it is a number.
+    version: Option<u64>,
     /// Absent or unreadable where somebody changed it.
     pub deploy: Option<DeployId>,
     /// The same.
@@ -188,6 +190,8 @@ impl Orchestrator {
             cannot_go_on = self.adopt_from_pods(pods, now);
         }
         self.api.lists += 1;
+        // Once etcd was restored from a backup they begin lower.
+        self.pods.values_mut().for_each(|known| known.version = None);
         for pod in pods {
             self.observe(pod, now);
         }
@@ -244,6 +248,8 @@ impl Orchestrator {
                 // A watch that is behind may still show the pod before ours. Who is there now is asked by name.
                 return self.on_missing(&seen.name.clone());
             }
+            // The answer to a call, or a list from before an event of the watch.
+            Some(before) if before.is_newer_than(&seen) => return,
             Some(_) => {}
             None => self.say_what_is_odd(pod, &seen),
         }
@@ -560,6 +566,7 @@ impl KnownPod {
             uid: Uid::new(&metadata.uid).ok()?,
             simulation: SimulationId::new(metadata.labels.simulation_id.as_deref()?).ok()?,
             model: ModelId::new(metadata.labels.model_id.as_deref()?).ok()?,
+            version: metadata.resource_version.parse().ok(),
             deploy: metadata.annotations.deploy.as_deref().and_then(|deploy| DeployId::new(deploy).ok()),
             number: metadata.annotations.number.as_deref().and_then(|number| number.parse().ok()),
             container: String::new(),
@@ -576,6 +583,12 @@ impl KnownPod {
             delete_by_asked: false,
             delete_asked: false,
         })
+    }
+
+    /// Versions of objects of one type may be compared as numbers: <https://www.kubernetes.dev/resources/keps/5504/>. One that is none says
+    /// nothing.
+    fn is_newer_than(&self, seen: &Self) -> bool {
+        self.uid == seen.uid && self.version.zip(seen.version).is_some_and(|(known, seen)| known > seen)
     }
 
     /// It was not done.
