@@ -331,9 +331,7 @@ impl Connection {
     }
 
     fn subscribed(&mut self, ack: &SubAck, inlet: &Inlet<'_>) -> Result<(), End> {
-        let filters = topic::filters(&self.simulator).into_iter();
-        let refused = filters.zip(&ack.return_codes).filter(|(_, code)| **code == SubscribeReasonCode::Failure).map(|(filter, _)| filter);
-        let refused: Vec<String> = refused.collect();
+        let refused = refused_filters(ack, &self.simulator);
         if !refused.is_empty() {
             return Err(End::Lost(Loss::SubscriptionRefused(refused)));
         }
@@ -574,6 +572,12 @@ pub fn translate(publish: &Publish, delivery: Option<Delivery>, simulator: &Simu
 /// To all that is for us, and nothing else.
 pub fn subscription(simulator: &SimulatorName) -> Subscribe {
     Subscribe::new_many(topic::filters(simulator).map(|path| SubscribeFilter { path, qos: QoS::AtLeastOnce }))
+}
+
+/// Of that subscription, those that the broker does not let us read.
+pub fn refused_filters(ack: &SubAck, simulator: &SimulatorName) -> Vec<String> {
+    let filters = topic::filters(simulator).into_iter().zip(&ack.return_codes);
+    filters.filter(|(_, code)| **code == SubscribeReasonCode::Failure).map(|(filter, _)| filter).collect()
 }
 
 fn backoff(failures: u32) -> Duration {

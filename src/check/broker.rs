@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rumqttc::{Client, ConnectReturnCode, ConnectionError, Event, Incoming, Outgoing, SubscribeReasonCode};
+use rumqttc::{Client, ConnectReturnCode, ConnectionError, Event, Incoming, Outgoing};
 
 use super::Finding;
 use crate::clock;
@@ -26,7 +26,7 @@ pub(super) fn check(settings: &MqttSettings, simulator: &SimulatorName, say: &mu
                 let _ = client.try_subscribe_many(mqtt::subscription(simulator).filters);
             }
             Ok(Ok(Event::Incoming(Incoming::SubAck(answer)))) => {
-                say(subscribed(&answer.return_codes, simulator));
+                say(subscribed(&mqtt::refused_filters(&answer, simulator), simulator));
                 let _ = client.try_disconnect();
             }
             Ok(Ok(Event::Outgoing(Outgoing::Disconnect))) => return,
@@ -37,10 +37,7 @@ pub(super) fn check(settings: &MqttSettings, simulator: &SimulatorName, say: &mu
     }
 }
 
-fn subscribed(codes: &[SubscribeReasonCode], simulator: &SimulatorName) -> Finding {
-    let filters = mqtt::subscription(simulator).filters.into_iter().map(|filter| filter.path);
-    let refused: Vec<String> =
-        filters.zip(codes).filter(|(_, code)| **code == SubscribeReasonCode::Failure).map(|(filter, _)| filter).collect();
+fn subscribed(refused: &[String], simulator: &SimulatorName) -> Finding {
     if refused.is_empty() {
         return Finding::good("subscriptions", format!("the requests of {simulator:?} and what models say can be read"));
     }
