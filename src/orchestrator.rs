@@ -52,7 +52,7 @@ use crate::kube::record::Found;
 use announce::Told;
 use calls::{Calls, Hold, backoff};
 use deadline::{Deadline, Deadlines};
-use event::{BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent, Question, Verb};
+use event::{BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent, Verb};
 use held::{Arrival, Held, Refused, ToldBlindly};
 use kept::{Kept, Revision};
 use obstacle::Kind;
@@ -468,8 +468,8 @@ impl Orchestrator {
             Deadline::DoubtIsOver { simulation, model, uid } => {
                 if let Some(doubtful) = self.model(&simulation, &model).filter(|model| model.doubt.is_some()) {
                     // What corrects it may be under way, or have come while the watch was cut.
-                    let name = doubtful.pod.name.clone();
-                    self.calls.push(PodCall::Get(Question { name, simulation, model, uid: Some(uid) }), 0);
+                    let pod = doubtful.pod.clone();
+                    self.ask_about(&pod, Some(uid));
                 }
             }
             Deadline::SubscribersAreBack(simulation) => {

@@ -21,12 +21,6 @@ use crate::kube::pod::{NewPod, Pod};
 use crate::kube::record::{Content, Over, Progress, Record, read_request};
 use crate::secret::Secret;
 
-/// As they are numbered.
-fn count_models(requests: &[DeployRequest]) -> usize {
-    let models = requests.iter().flat_map(|request| &request.models).map(|configuration| &configuration.model);
-    models.collect::<BTreeSet<_>>().len()
-}
-
 /// A broker delivers again right after the connection; a slow one has a minute, and nobody waits for longer.
 const REQUEST_AWAITED: Duration = Duration::from_secs(60);
 
@@ -291,4 +285,10 @@ impl Orchestrator {
 /// As `keep_logs_hours` on it says.
 pub(super) fn keep_logs_hours(pod: &Pod) -> Option<f64> {
     pod.metadata.labels.keep_logs_hours.as_deref()?.parse().ok().filter(|hours: &f64| hours.is_finite() && *hours >= 0.0)
+}
+
+/// As they are numbered.
+fn count_models(requests: &[DeployRequest]) -> usize {
+    let models = requests.iter().flat_map(|request| &request.models).map(|configuration| &configuration.model);
+    models.collect::<BTreeSet<_>>().len()
 }

@@ -10,14 +10,14 @@ use log::Level;
 use super::announce::Told;
 use super::deadline::Deadline;
 use super::event::{Answer, BadRequest, Body, DeployRequest, MessageId, PodCall, Question, Verb};
-use super::held::Arrival;
+use super::held::{Arrival, addressable_models};
 use super::pod_state::Verdict;
 use super::refusal::{Refusal, Remedy, refusal};
 use super::retention::Ended;
 use super::simulation::{Creation, Model, Simulation, remember_deploys};
 use super::{DOUBT, Orchestrator, Tell, words};
 use crate::clock::Now;
-use crate::ids::{DeployId, ModelId, PodName, RecordName, Shown, SimulationId, TopicSegment};
+use crate::ids::{DeployId, ModelId, PodName, RecordName, Shown, SimulationId, TopicSegment, Uid};
 use crate::kube::error::Error;
 use crate::kube::pod::{NewPod, Pod};
 use crate::kube::record::Found;
@@ -55,8 +55,8 @@ impl Orchestrator {
         }
         let too_much = self.size_problem(&request).map(|problem| (TOO_MUCH, problem));
         if let Some((reason, problem)) = too_much.or_else(|| Some(("RecordNotRead", self.unread_problem(&id)?))) {
-            let models = request.models.iter().map(|configuration| TopicSegment::from(&configuration.model)).collect();
-            return self.refuse(&TopicSegment::from(&id), &BadRequest { reason: reason.to_owned(), problem, models }, now);
+            let bad = BadRequest { reason: reason.to_owned(), problem, models: addressable_models(Ok(request)) };
+            return self.refuse(&TopicSegment::from(&id), &bad, now);
         }
         let is_new = !self.simulations.contains_key(&id);
         if is_new && request.models.is_empty() {
@@ -410,7 +410,12 @@ impl Orchestrator {
 
     /// Who has the name of a pod that could not be created?
     pub(super) fn ask(&mut self, pod: &NewPod) {
-        let question = Question { name: pod.name.clone(), simulation: pod.simulation.clone(), model: pod.model.clone(), uid: None };
+        self.ask_about(pod, None);
+    }
+
+    /// What is with the pod that this model has, or that has its name?
+    pub(super) fn ask_about(&mut self, pod: &NewPod, uid: Option<Uid>) {
+        let question = Question { name: pod.name.clone(), simulation: pod.simulation.clone(), model: pod.model.clone(), uid };
         self.calls.push(PodCall::Get(question), 0);
     }
 

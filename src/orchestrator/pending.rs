@@ -7,7 +7,6 @@ use log::Level;
 
 use super::deadline::Deadline;
 use super::deploy::named;
-use super::event::{PodCall, Question};
 use super::obstacle::{Kind, Obstacle};
 use super::pod_state::Verdict;
 use super::{Orchestrator, SAID_AGAIN, Tell};
@@ -126,13 +125,14 @@ impl Orchestrator {
     /// What the last sight of its pod says may be old, where the watch was cut or this process stopped: its pod is asked for.
     fn ask_for_overdue(&mut self, id: &SimulationId, now: Now) {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
-        for (model_id, model) in &mut simulation.models {
+        let mut overdue = Vec::new();
+        for model in simulation.models.values_mut() {
             let is_overdue = |pending: &&mut Pending| !pending.asked && pending.is_overdue(&self.limits, now.instant);
             let Some(pending) = model.pending.as_mut().filter(is_overdue) else { continue };
             pending.asked = true;
-            let (name, model, uid) = (model.pod.name.clone(), model_id.clone(), model.uid.clone());
-            self.calls.push(PodCall::Get(Question { name, simulation: id.clone(), model, uid }), 0);
+            overdue.push((model.pod.clone(), model.uid.clone()));
         }
+        overdue.into_iter().for_each(|(pod, uid)| self.ask_about(&pod, uid));
     }
 
     /// The API server has just shown its pod.
