@@ -125,7 +125,7 @@ fn what_would_refuse_a_pod_is_found_by_a_create_that_is_none() {
     };
     found("must specify limits.cpu", "→ a LimitRange with defaults for what the quota demands");
     stage.namespace.kubectl(&["delete", "quota", "demanding"]);
-    kubectl_label(&stage.namespace.name, "pod-security.kubernetes.io/enforce=restricted");
+    stage.namespace.enforce_restricted_pods();
     found("violates PodSecurity", "→ kubectl label --overwrite namespace");
     assert!(stage.namespace.pods().is_empty());
 }
@@ -168,8 +168,4 @@ fn an_account_that_may_look_sees_nodes_quotas_limit_ranges_and_the_pull_secret()
         "--docker-password=p",
     ]);
     found(&["✓ quota          none in", "✓ pull secret    pull is there", "✓ a model's pod  it would be admitted"]);
-}
-
-fn kubectl_label(namespace: &str, label: &str) {
-    devkit::kubectl::kubectl(&["label", "--overwrite", "namespace", namespace, label], "").expect("an administrator may");
 }

@@ -90,8 +90,7 @@ fn a_pod_for_which_there_is_too_little_cpu_fails_its_model_in_time_and_is_delete
 fn pod_security_that_refuses_a_pod_is_told_at_once() {
     let stage = Stage::on(Ground::Real);
     let _mso = stage.start_mso();
-    let label = "pod-security.kubernetes.io/enforce=restricted";
-    devkit::kubectl::kubectl(&["label", "namespace", &stage.namespace.name, label], "").expect("an administrator may");
+    stage.namespace.enforce_restricted_pods();
     let simulation = stage.simulation();
     simulation.deploy(0.0, &["model-0"]);
     let (reason, message) = fails_without_code(&simulation);

@@ -231,6 +231,12 @@ impl Namespace {
         eventually("the quota", || (self.api.post(&try_only, &probe).ok()?.code == code).then_some(()));
     }
 
+    /// For tests that only a real cluster can play: pod security refuses those of models from here on.
+    pub(crate) fn enforce_restricted_pods(&self) {
+        let label = "pod-security.kubernetes.io/enforce=restricted";
+        kubectl(&["label", "namespace", &self.name, label], "").expect("an administrator may");
+    }
+
     /// It is refused when this returns.
     pub(crate) fn revoke(&self, token: &str) {
         match &self.cluster {
