@@ -39,7 +39,7 @@ pub struct Config {
     pub log: LogSettings,
     /// How many calls to the API are in flight at once, those that read logs apart.
     pub deploy_parallelism: usize,
-    pub limits: Limits,
+    pub rules: Rules,
     /// Where /livez and /readyz are answered, if anywhere.
     pub status: Option<SocketAddr>,
 }
@@ -126,8 +126,37 @@ pub enum LogFormat {
     Json,
 }
 
+/// What the operator decides of simulations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    pub limits: Limits,
+    pub report_errors: ReportErrors,
+}
+
+/// When a failed model is also told as `ErrorOccurred`, which makes an SO fail the simulation at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReportErrors {
+    Never,
+    /// While `ModelsReady` is not out, as it never will be. What fails later is the SO's to judge.
+    #[default]
+    BeforeReady,
+    Always,
+}
+
+impl ReportErrors {
+    const ALL: [Self; 3] = [Self::Never, Self::BeforeReady, Self::Always];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::BeforeReady => "before-ready",
+            Self::Always => "always",
+        }
+    }
+}
+
 /// Every variable that is read. The last two are Kubernetes' own, in each pod.
-pub const NAMES: [&str; 34] = [
+pub const NAMES: [&str; 35] = [
     "SIMULATOR_NAME",
     "KUBERNETES_HOST",
     "KUBERNETES_PORT",
@@ -160,6 +189,7 @@ pub const NAMES: [&str; 34] = [
     "DENIED_TIMEOUT",
     "QUOTA_TIMEOUT",
     "READY_TIMEOUT",
+    "REPORT_ERRORS",
     "KUBERNETES_SERVICE_HOST",
     "KUBERNETES_SERVICE_PORT",
 ];
@@ -226,7 +256,7 @@ impl Config {
             },
             log: LogSettings { level: settings.log_level(), format: settings.log_format() },
             deploy_parallelism: settings.number("DEPLOY_PARALLELISM", 16, 1, MAX_DEPLOY_PARALLELISM),
-            limits: settings.limits(),
+            rules: Rules { limits: settings.limits(), report_errors: settings.report_errors() },
             status: settings.status_address(),
         };
         if settings.errors.is_empty() { Ok(config) } else { Err(settings.errors) }
@@ -269,7 +299,8 @@ impl Config {
             ("LOG_LEVEL", self.log.level.to_string()),
             ("LOG_FORMAT", format.to_owned()),
         ];
-        settings.extend(self.limits.settings());
+        settings.extend(self.rules.limits.settings());
+        settings.push(("REPORT_ERRORS", self.rules.report_errors.as_str().to_owned()));
         settings
     }
 }
@@ -334,6 +365,15 @@ impl Reader<'_> {
             limits.set(setting, seconds);
         }
         limits
+    }
+
+    fn report_errors(&mut self) -> ReportErrors {
+        const NAME: &str = "REPORT_ERRORS";
+        let text = self.text(NAME, ReportErrors::default().as_str());
+        ReportErrors::ALL.into_iter().find(|choice| choice.as_str() == text.to_ascii_lowercase()).unwrap_or_else(|| {
+            self.wrong(NAME, &text, &format!("it takes {}", ReportErrors::ALL.map(ReportErrors::as_str).join(", ")));
+            ReportErrors::default()
+        })
     }
 
     fn port(&mut self, name: &'static str, default: u16) -> u16 {
@@ -556,6 +596,7 @@ mod tests {
             ("STATUS_ADDRESS", "localhost:8080", "as 0.0.0.0:8080 or [::]:8080, or off"),
             ("LOG_LEVEL", "LOUD", "it takes DEBUG, INFO, WARNING, ERROR or CRITICAL"),
             ("LOG_FORMAT", "xml", "it takes text or json"),
+            ("REPORT_ERRORS", "sometimes", "is \"sometimes\": it takes never, before-ready, always"),
             ("SIMULATOR_NAME", "dots/so", "has '/'"),
             ("SIMULATOR_NAME", "-so", "has '-' at an end"),
         ];

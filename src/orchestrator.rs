@@ -44,7 +44,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use crate::clock::{Now, UnixTime};
-use crate::config::Limits;
+use crate::config::{Limits, ReportErrors, Rules};
 use crate::ids::{ModelId, PodName, SimulationId, SimulatorName, Uid};
 use crate::kube::error::Error;
 use crate::kube::pod::NewPod;
@@ -79,6 +79,7 @@ pub const CLOCK_SKEW_SECONDS: f64 = 60.0;
 pub struct Orchestrator {
     simulator: SimulatorName,
     limits: Limits,
+    report_errors: ReportErrors,
     simulations: BTreeMap<SimulationId, Simulation>,
     /// Simulations whose end was announced, while their pods are kept and for a while longer.
     ended: BTreeMap<SimulationId, Ended>,
@@ -167,10 +168,11 @@ struct Api {
 
 impl Orchestrator {
     /// `simulator` is the mark by which a pod is ours; `workers` is how many calls are made at once; the seed is for the jitter of retries.
-    pub fn new(simulator: SimulatorName, limits: Limits, workers: usize, seed: u64) -> Self {
+    pub fn new(simulator: SimulatorName, rules: Rules, workers: usize, seed: u64) -> Self {
         Self {
             simulator,
-            limits,
+            limits: rules.limits,
+            report_errors: rules.report_errors,
             simulations: BTreeMap::new(),
             ended: BTreeMap::new(),
             pods: BTreeMap::new(),
@@ -529,6 +531,7 @@ impl Orchestrator {
     fn settle_simulation(&mut self, id: SimulationId, now: Now) {
         self.create_what_is_recorded(&id, now);
         self.tell_what_is_recorded(&id);
+        self.report_error(&id);
         self.settle_models_ready(&id, now);
         self.settle_mark(&id);
         let Some(simulation) = self.simulations.get(&id) else { return };
@@ -596,7 +599,7 @@ mod tests {
     fn readiness_follows_broker_list_and_watch() {
         let start = clock::now();
         let at = |seconds| Now { instant: start.instant + Duration::from_secs(seconds), ..start };
-        let mut core = Orchestrator::new(SimulatorName::new("dots-so").unwrap(), Limits::default(), 1, 0);
+        let mut core = Orchestrator::new(SimulatorName::new("dots-so").unwrap(), Rules::default(), 1, 0);
         assert_eq!(core.readiness(), Readiness::default());
         core.handle(Event::Broker(BrokerEvent::Connected), at(1));
         core.handle(Event::Pods(PodsEvent::ServerTime(start.unix)), at(2));

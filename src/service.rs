@@ -59,14 +59,14 @@ impl Service {
         let readiness = Arc::<Mutex<Readiness>>::default();
         let outlets =
             Outlets { publisher: publisher.clone(), calls: calls_in, records: records_in, logs: logs_in, readiness: readiness.clone() };
-        let orchestrator = Orchestrator::new(config.simulator.clone(), config.limits.clone(), config.deploy_parallelism, fastrand::u64(..));
+        let orchestrator = Orchestrator::new(config.simulator.clone(), config.rules.clone(), config.deploy_parallelism, fastrand::u64(..));
 
         supervisor.spawn("state", STATE_LIMIT, move |beat| state::run(orchestrator, &events, &requests, &outlets, beat))?;
         let mqtt_events = events_in.clone();
         let serve = move |beat: &Beat| connection.run(&mqtt::Inlet { events: mqtt_events, requests: requests_in, beat });
         supervisor.spawn("mqtt", MQTT_LIMIT, serve)?;
         let (pods_client, pods_events) = (client.clone(), events_in.clone());
-        let denied = config.limits.denied;
+        let denied = config.rules.limits.denied;
         supervisor.spawn("pods", API_LIMIT, move |beat| pods::run(&pods_client, denied, &pods_events, beat))?;
         for i in 0..config.deploy_parallelism {
             let (client, calls, events) = (client.clone(), calls.clone(), events_in.clone());

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use mso::clock::{Now, UnixTime};
-use mso::config::Limits;
+use mso::config::Rules;
 use mso::ids::{PodName, SimulationId, SimulatorName};
 use mso::kube::error::Error;
 use mso::kube::pod::Pod;
@@ -96,6 +96,9 @@ struct Heard {
     given_up_unrecorded: BTreeSet<String>,
     models_ready: u32,
     verdicts: BTreeMap<String, bool>,
+    error: bool,
+    /// The broker lost the session in which `ModelsReady` went out.
+    is_in_doubt: bool,
     all_ended: bool,
     asked: BTreeSet<String>,
     /// Before the kill. Who asks for more when all of these have ended asks for a new run, perhaps.
@@ -108,7 +111,7 @@ struct Heard {
 impl World {
     fn new(seed: u64, start: Instant) -> Self {
         let mut world = Self {
-            core: Orchestrator::new(SimulatorName::new("so").unwrap(), Limits::default(), WORKERS, seed),
+            core: Orchestrator::new(SimulatorName::new("so").unwrap(), Rules::default(), WORKERS, seed),
             start,
             since: Duration::ZERO,
             random: fastrand::Rng::with_seed(seed),
@@ -213,6 +216,14 @@ impl World {
                         let is_same = before == Some(*success) || heard.given_up_unrecorded.contains(model.as_str());
                         let again_after_kill = heard.was_killed && is_same;
                         self.holds(before.is_none() || again_after_kill, "one verdict for a model");
+                    }
+                    Body::ErrorOccurred { .. } => {
+                        let is_first = !std::mem::replace(&mut heard.error, true) || heard.was_killed;
+                        let has_failed = heard.was_killed || heard.verdicts.values().any(|success| !success);
+                        let is_in_time = heard.models_ready == 0 || heard.was_killed || heard.is_in_doubt;
+                        self.holds(is_first, "ErrorOccurred once");
+                        self.holds(has_failed, "ErrorOccurred after a failure");
+                        self.holds(is_in_time, "no ErrorOccurred after ModelsReady");
                     }
                     Body::AllModelsHaveTerminated => {
                         heard.all_ended = true;
@@ -364,7 +375,7 @@ impl World {
         self.delivered.clear();
         self.delivered_before.clear();
         self.trace.push("killed".to_owned());
-        self.core = Orchestrator::new(SimulatorName::new("so").unwrap(), Limits::default(), WORKERS, self.random.u64(..));
+        self.core = Orchestrator::new(SimulatorName::new("so").unwrap(), Rules::default(), WORKERS, self.random.u64(..));
         for heard in self.heard.values_mut() {
             heard.was_killed = true;
             heard.asked_before.clone_from(&heard.asked);
@@ -609,6 +620,7 @@ impl World {
             // Of a session that is lost; by the clock, which takes no number of the walk's.
             let was_sent = self.since.as_millis().is_multiple_of(2);
             if was_sent {
+                self.heard.get_mut(simulation.as_str()).unwrap().is_in_doubt = true;
                 self.handle(Event::Broker(BrokerEvent::Doubtful(id)));
             } else {
                 self.heard.get_mut(simulation.as_str()).unwrap().models_ready -= 1;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mso::clock::{UnixTime, now};
-use mso::config::Limits;
+use mso::config::{ReportErrors, Rules};
 use mso::ids::{DeployId, RecordName, SimulationId, SimulatorName, TopicSegment};
 use mso::kube::error::{Error, Status};
 use mso::kube::record::{Content, Found, Progress};
@@ -59,7 +59,11 @@ struct Session {
 
 impl Session {
     fn new() -> Self {
-        let core = Orchestrator::new(SimulatorName::new("so").unwrap(), Limits::default(), 2, 7);
+        Self::with(Rules::default())
+    }
+
+    fn with(rules: Rules) -> Self {
+        let core = Orchestrator::new(SimulatorName::new("so").unwrap(), rules, 2, 7);
         Self {
             core,
             start: now().instant,
@@ -123,7 +127,7 @@ impl Session {
 
     fn killed_while_the_broker_is_away(&mut self) {
         self.text += "> kill -9, and a new process\n";
-        self.core = Orchestrator::new(SimulatorName::new("so").unwrap(), Limits::default(), 2, 7);
+        self.core = Orchestrator::new(SimulatorName::new("so").unwrap(), Rules::default(), 2, 7);
         self.calls.clear();
         self.logs.clear();
         self.messages.clear();
@@ -330,6 +334,58 @@ fn a_model_that_fails_is_told_with_its_code_and_log_and_there_is_no_models_ready
 }
 
 #[test]
+fn models_that_fail_together_are_one_error_and_a_later_failure_is_none() {
+    let mut session = Session::begun();
+    let pods = ["m1", "m2", "m3"].map(|model| pod(1, "sim", model, &format!("u-{model}")));
+    session.deploys(1, "sim", &["m1", "m2", "m3"], 0.0);
+    pods.iter().for_each(|pod| session.created(pod));
+    session.shows("exit 1", &ended(pods[0].clone(), 1, "Error"));
+    session.shows("exit 2", &ended(pods[1].clone(), 2, "Error"));
+    session.acknowledged();
+    session.passes(1.0);
+    session.restarted(vec![ended(pods[0].clone(), 1, "Error"), ended(pods[1].clone(), 2, "Error"), pods[2].clone()]);
+    session.shows("exit 3", &ended(pods[2].clone(), 3, "Error"));
+    session.acknowledged();
+    session.acknowledged();
+    session.matches("one_error");
+}
+
+/// Killed between the verdict and the error.
+#[test]
+fn an_error_that_the_broker_has_not_acknowledged_goes_out_again_after_a_restart() {
+    let mut session = Session::begun();
+    let (m1, m2) = (pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2"));
+    session.deploys(1, "sim", &["m1", "m2"], 0.0);
+    session.created(&m1);
+    session.created(&m2);
+    session.shows("exit 1", &ended(m1.clone(), 1, "Error"));
+    session.broker_takes(1);
+    session.passes(1.0);
+    session.restarted(vec![ended(m1, 1, "Error"), m2]);
+    session.matches("an_error_after_a_restart");
+}
+
+#[test]
+fn what_fails_after_models_ready_is_an_error_only_where_the_operator_wants_that() {
+    for (report_errors, transcript) in
+        [(ReportErrors::Never, "errors_never"), (ReportErrors::BeforeReady, "errors_before_ready"), (ReportErrors::Always, "errors_always")]
+    {
+        let mut session = Session::with(Rules { report_errors, ..Rules::default() });
+        session.connected();
+        session.listed(vec![]);
+        let m1 = pod(1, "sim", "m1", "u1");
+        session.deploys(1, "sim", &["m1"], 0.0);
+        session.created(&m1);
+        session.ready("sim", "m1");
+        session.acknowledged();
+        session.shows("exit 1", &ended(m1, 1, "Error"));
+        session.acknowledged();
+        session.deploys_badly("another", &["m1"]);
+        session.matches(transcript);
+    }
+}
+
+#[test]
 fn a_pod_that_is_refused_fails_its_model_and_the_rest_goes_on() {
     let mut session = Session::begun();
     session.deploys(1, "sim", &["m1", "m2"], HOUR);
@@ -412,12 +468,12 @@ fn what_is_refused_at_qos_1_is_acknowledged_when_the_broker_has_its_end() {
     session.disconnected();
     session.connected();
     session.deploys_badly_at_qos_1("sim", &["m1"], 2);
-    session.broker_takes(1);
+    session.broker_takes(2);
     session.handle("DeployModels 1 for sim: [], at QoS 1", at_qos_1(deploy_event(request(1, "sim", &[], HOUR)), 3));
     session.broker_takes(1);
     session.records.refuses_pieces = true;
     session.handle("DeployModels 2 for sim: [m1], at QoS 1", at_qos_1(deploy_event(request(2, "sim", &["m1"], HOUR)), 4));
-    session.broker_takes(1);
+    session.broker_takes(2);
     session.broker_takes(1);
     session.matches("what_is_refused_at_qos_1");
 }
@@ -433,7 +489,7 @@ fn a_request_that_waited_at_qos_1_and_is_given_up_is_acknowledged_when_the_broke
     session.connected();
     session.handle("DeployModels 1 for sim: [m1], at QoS 1", at_qos_1(deploy_event(request(1, "sim", &["m1"], HOUR)), 3));
     session.handle("DeployModels 2 for sim: [m2], at QoS 1", at_qos_1(deploy_event(request(2, "sim", &["m2"], HOUR)), 4));
-    session.broker_takes(2);
+    session.broker_takes(3);
     session.broker_takes(1);
     session.finds(vec![]);
     session.matches("what_was_given_up_at_qos_1");

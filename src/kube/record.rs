@@ -226,6 +226,8 @@ pub struct Progress {
     /// Whose end the broker has.
     pub told: Bits,
     pub models_ready: ModelsReady,
+    /// The broker has the `ErrorOccurred` of its simulation.
+    pub error_reported: bool,
     /// Once the broker has the announcement that all have ended.
     pub over: Option<Over>,
 }
@@ -285,6 +287,8 @@ struct ProgressText {
     told: Bits,
     #[serde(default)]
     models_ready: ModelsReady,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    error_reported: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     over_at: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -307,6 +311,7 @@ impl Progress {
             exit_codes: failures.map(|(_, code)| *code).collect(),
             told: self.told.clone(),
             models_ready: self.models_ready,
+            error_reported: self.error_reported,
             over_at: self.over.map(|over| over.at.0),
             delete_by: self.over.map(|over| over.delete_by.0),
         };
@@ -341,6 +346,7 @@ impl Progress {
             ended,
             told: text.told,
             models_ready: text.models_ready,
+            error_reported: text.error_reported,
             over,
         })
     }
@@ -598,11 +604,12 @@ mod tests {
             ended: BTreeMap::from([(0, 0), (1, 3), (5, -1)]),
             told: [0].into_iter().collect(),
             models_ready: ModelsReady::Sent,
+            error_reported: true,
             over: Some(Over { at: UnixTime(1.5), delete_by: UnixTime(3601.5) }),
         };
         let text = concat!(
             r#"{"deploys":["00000000000000ab"],"repeats":["00000000000000ef"],"earlierDeploys":["00000000000000cd"],"replaced":["u-1"],"created":"c4","ready":"4","ended":"c4","#,
-            r#""failed":"44","exitCodes":[3,-1],"told":"8","modelsReady":"sent","overAt":1.5,"deleteBy":3601.5}"#
+            r#""failed":"44","exitCodes":[3,-1],"told":"8","modelsReady":"sent","errorReported":true,"overAt":1.5,"deleteBy":3601.5}"#
         );
         assert_eq!(progress.to_text(), text);
         assert_eq!(Progress::read(text), Ok(progress));

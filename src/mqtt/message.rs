@@ -39,6 +39,7 @@ pub fn encode(body: &Body) -> Vec<u8> {
             message: message.clone(),
         }
         .encode_to_vec(),
+        Body::ErrorOccurred { message, .. } => proto::ErrorOccurred { error_message: message.clone() }.encode_to_vec(),
         Body::AllModelsHaveTerminated => proto::AllModelsHaveTerminated {}.encode_to_vec(),
     }
 }

@@ -46,6 +46,7 @@ pub fn of(message: &Message, simulator: &SimulatorName) -> String {
     match &message.body {
         Body::ModelsReady => format!("/lifecycle/mso/{simulator}/{simulation}/ModelsReady"),
         Body::ModelHasTerminated { model, .. } => format!("/lifecycle/mso/{simulator}/{simulation}/{model}/ModelHasTerminated"),
+        Body::ErrorOccurred { model, .. } => format!("/lifecycle/mso/{simulator}/{simulation}/{model}/ErrorOccurred"),
         Body::AllModelsHaveTerminated => format!("/lifecycle/mso/{simulator}/{simulation}/AllModelsHaveTerminated"),
     }
 }
@@ -156,6 +157,7 @@ mod tests {
                 Body::ModelHasTerminated { model, verdict: Verdict::failed(3, "Error", "") },
                 "/lifecycle/mso/dots-so/sim/Model 1/ModelHasTerminated",
             ),
+            (Body::ErrorOccurred { model: segment("m"), message: String::new() }, "/lifecycle/mso/dots-so/sim/m/ErrorOccurred"),
             (Body::AllModelsHaveTerminated, "/lifecycle/mso/dots-so/sim/AllModelsHaveTerminated"),
         ];
         for (body, topic) in cases {

@@ -13,7 +13,7 @@ use super::held::{Arrival, Held, addressable_models};
 use super::kept::{Kept, doom_pieces};
 use super::pod_state::Verdict;
 use super::retention::KnownPod;
-use super::simulation::{Announced, Creation, Simulation};
+use super::simulation::{Announced, Creation, Reported, Simulation};
 use super::{Orchestrator, SUBSCRIBERS_RETURN};
 use crate::clock::Now;
 use crate::ids::{DeployId, ModelId, RecordName, SimulationId, TopicSegment};
@@ -169,6 +169,9 @@ impl Orchestrator {
         simulation.earlier_deploys.clone_from(&progress.earlier_deploys);
         simulation.replaced.extend(progress.replaced.iter().cloned());
         simulation.models_ready = Announced::by_earlier_process(progress.models_ready);
+        if progress.error_reported {
+            simulation.error = Reported::Acknowledged;
+        }
         let mut untold = Vec::new();
         let ids: Vec<ModelId> = simulation.models.keys().cloned().collect();
         for model_id in ids {

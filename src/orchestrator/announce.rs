@@ -4,8 +4,9 @@ use log::Level;
 
 use super::deadline::Deadline;
 use super::event::{Body, Command, Delivery, Message, MessageId};
+use super::pending::Pending;
 use super::pod_state::Verdict;
-use super::simulation::{Announced, Model, Simulation};
+use super::simulation::{Announced, Model, Reported, Simulation};
 use super::{Orchestrator, Tell, words};
 use crate::clock::Now;
 use crate::ids::{ModelId, SimulationId, TopicSegment};
@@ -15,6 +16,7 @@ use crate::ids::{ModelId, SimulationId, TopicSegment};
 pub(super) enum Told {
     ModelsReady,
     End(ModelId),
+    Error,
     EndOfAll,
 }
 
@@ -35,6 +37,10 @@ impl Orchestrator {
                 }
                 Told::End(model) => {
                     simulation.set_told(&model);
+                    self.fact(&id);
+                }
+                Told::Error => {
+                    simulation.error = Reported::Acknowledged;
                     self.fact(&id);
                 }
                 Told::EndOfAll => {}
@@ -151,6 +157,22 @@ impl Orchestrator {
         self.say(Level::Info, format!("Model {id}/{model_id} has terminated. Send out ModelHasTerminated."));
         let verdict = self.for_a_person(id, model_id, verdict);
         self.announce(id, Body::ModelHasTerminated { model: model_id.into(), verdict }, Told::End(model_id.clone()));
+    }
+
+    /// All that has failed by now, in one message; and what its models wait for.
+    pub(super) fn report_error(&mut self, id: &SimulationId) {
+        let Some(simulation) = self.simulations.get(id).filter(|simulation| simulation.error_is_due(self.report_errors)) else { return };
+        let failures = simulation.failures().map(|(model, verdict)| (model.clone(), verdict.clone()));
+        let failures: Vec<(ModelId, Verdict)> =
+            failures.map(|(model, verdict)| (model.clone(), self.for_a_person(id, &model, verdict))).collect();
+        let waits = simulation.models.iter().filter_map(|(model, known)| Some((model, known.pending.as_ref().and_then(Pending::said)?)));
+        let message = words::error(id, &failures, waits);
+        let Some((model, _)) = failures.into_iter().next() else { return };
+        if let Some(simulation) = self.simulations.get_mut(id) {
+            simulation.error = Reported::Published;
+        }
+        self.say(Level::Info, format!("Model {id}/{model} has failed. Send out ErrorOccurred."));
+        self.announce(id, Body::ErrorOccurred { model: TopicSegment::from(&model), message }, Told::Error);
     }
 
     /// Who reads it at the SO knows neither pods nor nodes.

@@ -17,6 +17,7 @@ use super::retention::Ended;
 use super::simulation::{Creation, Model, Simulation, remember_deploys};
 use super::{DOUBT, Orchestrator, Tell, words};
 use crate::clock::Now;
+use crate::config::ReportErrors;
 use crate::ids::{DeployId, ModelId, PodName, RecordName, Shown, SimulationId, TopicSegment, Uid};
 use crate::kube::error::Error;
 use crate::kube::pod::{NewPod, Pod};
@@ -158,6 +159,11 @@ impl Orchestrator {
             let body = Body::ModelHasTerminated { model: model.clone(), verdict };
             let message = self.publish(simulation.clone(), body);
             told.extend(ModelId::new(model.as_str()).ok().map(|model| (message, Told::End(model))));
+        }
+        if let Some(model) = bad.models.first().filter(|_| self.report_errors != ReportErrors::Never) {
+            let message = format!("Simulation {simulation} fails: its DeployModels is refused: {}", bad.problem);
+            let error = self.publish(simulation.clone(), Body::ErrorOccurred { model: model.clone(), message });
+            told.insert(error, Told::Error);
         }
         let end = self.publish(simulation.clone(), Body::AllModelsHaveTerminated);
         told.insert(end, Told::EndOfAll);

@@ -154,7 +154,15 @@ pub struct Message {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     ModelsReady,
-    ModelHasTerminated { model: TopicSegment, verdict: Verdict },
+    ModelHasTerminated {
+        model: TopicSegment,
+        verdict: Verdict,
+    },
+    /// Of the simulation, by one of its models.
+    ErrorOccurred {
+        model: TopicSegment,
+        message: String,
+    },
     AllModelsHaveTerminated,
 }
 

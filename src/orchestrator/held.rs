@@ -11,6 +11,7 @@ use super::event::{BadRequest, Command, Delivery, DeployRequest, MessageId};
 use super::kept::Kept;
 use super::pod_state::Verdict;
 use super::refusal::Refusal;
+use super::simulation::Reported;
 use super::{Orchestrator, Tell};
 use crate::clock::Now;
 use crate::ids::{DeployId, ModelId, SimulationId, TopicSegment};
@@ -245,6 +246,8 @@ impl Orchestrator {
             running.untold.remove(model);
             running.set_told(model);
         }
+        // Of two one would be too many: it has what it says by now.
+        running.error = Reported::Published;
         running.unacknowledged += unacknowledged.len();
         for (message, told) in unacknowledged {
             if let Told::End(model) = &told {
@@ -300,13 +303,13 @@ pub(super) fn addressable_models(request: Result<DeployRequest, BadRequest>) -> 
 mod tests {
     use super::*;
     use crate::clock;
-    use crate::config::Limits;
+    use crate::config::Rules;
     use crate::ids::{PodName, SimulatorId, SimulatorName};
     use crate::orchestrator::event::{Body, BrokerEvent, Event, ModelConfiguration};
 
     /// Nothing is known of what runs.
     fn core() -> Orchestrator {
-        Orchestrator::new(SimulatorName::new("so").unwrap(), Limits::default(), 1, 0)
+        Orchestrator::new(SimulatorName::new("so").unwrap(), Rules::default(), 1, 0)
     }
 
     fn bad(models: Vec<TopicSegment>) -> Result<DeployRequest, BadRequest> {

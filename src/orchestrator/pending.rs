@@ -38,6 +38,11 @@ impl Pending {
         [say_at, overdue_at].into_iter().flatten().min()
     }
 
+    /// What stands in the way so long that it is worth a word.
+    pub(super) fn said(&self) -> Option<&Obstacle> {
+        self.said.as_ref().map(|(_, obstacle)| obstacle)
+    }
+
     fn is_overdue(&self, limits: &Limits, now: Instant) -> bool {
         self.obstacle.kind.limit(limits).is_some_and(|limit| now.saturating_duration_since(self.since) >= limit)
     }

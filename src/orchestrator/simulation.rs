@@ -8,6 +8,7 @@ use super::kept::Revision;
 use super::marks::Mark;
 use super::pending::Pending;
 use super::pod_state::{NO_EXIT_CODE, Verdict};
+use crate::config::ReportErrors;
 use crate::ids::{DeployId, ModelId, Uid};
 use crate::kube::pod::NewPod;
 use crate::kube::record::{ModelsReady, Progress};
@@ -38,6 +39,8 @@ pub(super) struct Simulation {
     pub ended: usize,
     pub failed: usize,
     pub models_ready: Announced,
+    /// `ErrorOccurred`, of which there is one.
+    pub error: Reported,
     /// Models that have ended, which is told when the record holds it.
     pub untold: BTreeMap<ModelId, Revision>,
     /// Those among them whose request is given up, while a next process may find it.
@@ -97,6 +100,14 @@ pub(super) enum Announced {
     GivenUp,
 }
 
+/// How far `ErrorOccurred` is. Only over a crash of ours may it go out twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reported {
+    No,
+    Published,
+    Acknowledged,
+}
+
 impl Announced {
     /// What the record says of it.
     pub(super) fn recorded(self) -> ModelsReady {
@@ -151,6 +162,7 @@ impl Simulation {
             ended: 0,
             failed: 0,
             models_ready: Announced::No,
+            error: Reported::No,
             untold: BTreeMap::new(),
             untold_until_forgotten: BTreeSet::new(),
             end_may_be_told: false,
@@ -168,6 +180,22 @@ impl Simulation {
             && self.failed == 0
             && matches!(self.models_ready, Announced::No | Announced::WhenRecorded(_))
             && !self.models.values().any(Model::waits_for_pod)
+    }
+
+    /// Who waits for a model that failed is to know, and does not yet. What else has failed by then is told with it.
+    pub(super) fn error_is_due(&self, report: ReportErrors) -> bool {
+        let is_wanted = match report {
+            ReportErrors::Never => false,
+            ReportErrors::BeforeReady => self.models_ready != Announced::Acknowledged,
+            ReportErrors::Always => true,
+        };
+        is_wanted && self.failed > 0 && self.error == Reported::No && self.failures().next().is_some()
+    }
+
+    /// Models that have failed, which is told.
+    pub(super) fn failures(&self) -> impl Iterator<Item = (&ModelId, &Verdict)> {
+        let verdicts = self.models.iter().filter_map(|(id, model)| Some((id, model.verdict.as_ref()?)));
+        verdicts.filter(|(id, verdict)| !verdict.success && !self.untold.contains_key(*id))
     }
 
     /// The broker has all that was to be told, and nothing waits to be told.
@@ -235,6 +263,7 @@ impl Simulation {
             ended: codes.collect(),
             told: numbers(&|model| model.told),
             models_ready: self.models_ready.recorded(),
+            error_reported: self.error == Reported::Acknowledged,
             over: None,
         }
     }

@@ -1,6 +1,16 @@
 //! A failure in words for whoever reads the SO's screen or our log: what happened, where, and what to do.
 
+use std::collections::BTreeMap;
+
+use super::deploy::named;
+use super::obstacle::Obstacle;
 use super::pod_state::{NO_EXIT_CODE, Verdict};
+use crate::ids::{ModelId, SimulationId};
+
+/// Of causes in one message: there are as many as Kubernetes has words.
+const CAUSES_TOLD: usize = 10;
+/// How many models are named beside a cause.
+const MODELS_NAMED: usize = 10;
 
 /// What a code means that is not the program's own word.
 /// <https://tldp.org/LDP/abs/html/exitcodes.html>, <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>
@@ -37,6 +47,34 @@ pub(super) fn failure(model: &str, pod: &str, node: &str, verdict: &Verdict) -> 
     format!("Model {model}{at} failed{code}: {}. {}", why.trim_end_matches('.'), advice(&verdict.reason))
 }
 
+/// Why a simulation fails, each cause once. The verdicts have the words of [`failure`].
+pub(super) fn error<'a>(
+    id: &SimulationId,
+    failures: &[(ModelId, Verdict)],
+    waits: impl Iterator<Item = (&'a ModelId, &'a Obstacle)>,
+) -> String {
+    let mut causes: BTreeMap<&str, (&str, Vec<ModelId>)> = BTreeMap::new();
+    for (model, verdict) in failures {
+        let cause = causes.entry(&verdict.reason).or_insert((&verdict.message, Vec::new()));
+        cause.1.push(model.clone());
+    }
+    let mut text = format!("Simulation {id} fails.");
+    for (message, models) in causes.into_values().take(CAUSES_TOLD) {
+        text += &format!(" {message}");
+        if models.len() > 1 {
+            text += &format!(" So did {}.", named(&models[1..], MODELS_NAMED));
+        }
+    }
+    let mut obstacles: BTreeMap<&str, (&str, Vec<ModelId>)> = BTreeMap::new();
+    for (model, obstacle) in waits {
+        obstacles.entry(&obstacle.reason).or_insert((&obstacle.message, Vec::new())).1.push(model.clone());
+    }
+    for (reason, (message, models)) in obstacles.into_iter().take(CAUSES_TOLD) {
+        text += &format!(" Models {} wait, {reason}: {message}.", named(&models, MODELS_NAMED));
+    }
+    text
+}
+
 /// Of those reasons whose words do not say it themselves.
 fn advice(reason: &str) -> &'static str {
     match reason {
@@ -69,6 +107,7 @@ fn advice(reason: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::orchestrator::obstacle::Kind;
 
     #[test]
     fn a_failure_says_what_happened_where_and_what_to_do() {
@@ -87,6 +126,24 @@ mod tests {
         assert_eq!(
             failure("sim/m1", "p", "", &crashed),
             "Model sim/m1 (pod p) failed with exit code 3: Error. The log of its pod says why."
+        );
+    }
+
+    #[test]
+    fn an_error_tells_each_cause_once_and_what_else_waits() {
+        let model = |id: &str| ModelId::new(id).unwrap();
+        let failed = |id: &str, reason: &str, words: &str| (model(id), Verdict::failed_without_code(reason, words));
+        let failures = [
+            failed("a", "ErrImagePull", "Model sim/a failed: no such tag."),
+            failed("b", "OOMKilled", "Model sim/b failed: too much."),
+            failed("c", "ErrImagePull", "Model sim/c failed: no such tag."),
+        ];
+        let obstacle = Obstacle { kind: Kind::Unschedulable, reason: "Unschedulable".to_owned(), message: "no node".to_owned() };
+        let (d, e) = (model("d"), model("e"));
+        assert_eq!(
+            error(&SimulationId::new("sim").unwrap(), &failures, [(&d, &obstacle), (&e, &obstacle)].into_iter()),
+            "Simulation sim fails. Model sim/a failed: no such tag. So did [c]. Model sim/b failed: too much. Models [d, e] wait, \
+             Unschedulable: no node."
         );
     }
 }

@@ -9,8 +9,13 @@ use crate::support::{Ground, manifests::apply};
 /// One model, which fails without a code: the reason and the message that the SO is told.
 fn fails_without_code(simulation: &Simulation<'_>) -> (String, String) {
     simulation.hear("AllModelsHaveTerminated");
-    assert_eq!(simulation.heard(), [&format!("model-0/ModelHasTerminated {FAILED_WITHOUT_CODE}"), "AllModelsHaveTerminated"]);
-    simulation.why("model-0")
+    assert_eq!(
+        simulation.heard(),
+        [&format!("model-0/ModelHasTerminated {FAILED_WITHOUT_CODE}"), "model-0/ErrorOccurred", "AllModelsHaveTerminated"]
+    );
+    let (reason, message) = simulation.why("model-0");
+    assert_eq!(simulation.error(), format!("Simulation {} fails. {message}", simulation.id));
+    (reason, message)
 }
 
 fn assert_names(text: &str, words: &[&str]) {

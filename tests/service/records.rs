@@ -60,7 +60,10 @@ fn where_config_maps_are_forbidden_a_kill_fails_openly_what_was_not_ready_and_no
 
     let _mso = stage.start_mso_with("DENIED_TIMEOUT", "3");
     waiting.hear("AllModelsHaveTerminated");
-    assert_eq!(waiting.heard(), [&format!("model-0/ModelHasTerminated {FAILED_WITHOUT_CODE}"), "AllModelsHaveTerminated"]);
+    assert_eq!(
+        waiting.heard(),
+        [&format!("model-0/ModelHasTerminated {FAILED_WITHOUT_CODE}"), "model-0/ErrorOccurred", "AllModelsHaveTerminated"]
+    );
     assert_eq!(running.heard(), ["ModelsReady"]);
     run_to_the_end(&stage, &running);
 }

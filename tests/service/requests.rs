@@ -37,6 +37,7 @@ fn a_bad_request_ends_its_simulation_at_once_and_the_next_one_works() {
         assert_eq!(heard.pop().as_deref(), Some("AllModelsHaveTerminated"), "{phrase}");
         heard.sort();
         let mut expected: Vec<String> = failed.iter().map(|id| format!("{id}/ModelHasTerminated {FAILED_WITHOUT_CODE}")).collect();
+        expected.extend(failed.first().map(|id| format!("{id}/ErrorOccurred")));
         expected.sort();
         assert_eq!(heard, expected, "{phrase}");
     }
@@ -99,7 +100,11 @@ fn a_simulation_id_that_no_pod_can_have() {
         let simulation = stage.simulation_called(id);
         simulation.deploy(1.0, &["model-0"]);
         simulation.hear("AllModelsHaveTerminated");
-        assert_eq!(simulation.heard(), [&format!("model-0/ModelHasTerminated {FAILED_WITHOUT_CODE}"), "AllModelsHaveTerminated"], "{id}");
+        assert_eq!(
+            simulation.heard(),
+            [&format!("model-0/ModelHasTerminated {FAILED_WITHOUT_CODE}"), "model-0/ErrorOccurred", "AllModelsHaveTerminated"],
+            "{id}"
+        );
     }
     mso.line("/mso/sim_/DeployModels\": the topic's simulation id \"sim_\" has '_' at an end: it takes 1 to 63 letters");
     stage.run_one_more();

@@ -141,6 +141,7 @@ fn models_that_crash_before_and_after_they_are_ready() {
     heard.sort();
     let expected = [
         "model-0/ModelHasTerminated",
+        "model-1/ErrorOccurred",
         "model-1/ModelHasTerminated 08 01 10 01",
         "model-2/ModelHasTerminated 08 01 10 02",
         "model-3/ModelHasTerminated",
@@ -278,7 +279,7 @@ fn an_image_that_does_not_exist_keeps_nothing_else_waiting() {
     let mut heard = simulation.heard();
     let failure = heard.remove(1);
     assert!(DELETED.iter().any(|code| failure == format!("model-0/ModelHasTerminated {code}")), "{failure}");
-    assert_eq!(heard, ["model-1/ModelHasTerminated", "AllModelsHaveTerminated"]);
+    assert_eq!(heard, ["model-1/ModelHasTerminated", "model-0/ErrorOccurred", "AllModelsHaveTerminated"]);
 }
 
 #[test]

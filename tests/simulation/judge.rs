@@ -74,8 +74,10 @@ pub fn words(report: &Report) -> BTreeSet<(String, Word)> {
     let is_excused = |run: &Run<'_>, heard: &Heard| {
         heard.word == Word::ModelsReady && first_failure(run).is_some_and(|failed_at| failed_at < heard.at && unseen(failed_at))
     };
+    // Which of the two goes out depends on that; it is judged by itself.
+    let is_judged_apart = |heard: &&Heard| heard.word == Word::ErrorOccurred;
     let heard = |run: &Run<'_>| {
-        let heard = run.heard.iter().filter(|heard| !is_excused(run, heard));
+        let heard = run.heard.iter().filter(|heard| !is_excused(run, heard) && !is_judged_apart(heard));
         heard.map(|heard| (run.simulation.to_owned(), heard.word.clone())).collect::<Vec<_>>()
     };
     runs(report).iter().flat_map(heard).collect()
@@ -204,7 +206,7 @@ fn judge_models(run: &Run<'_>, wrongs: &mut Vec<String>) {
     let asked: BTreeSet<&String> = run.asked.iter().flat_map(|asked| &asked.models).collect();
     let told = run.heard.iter().filter_map(|heard| match &heard.word {
         Word::ModelHasTerminated { model, .. } => Some(model.clone()),
-        Word::ModelsReady | Word::AllModelsHaveTerminated => None,
+        Word::ModelsReady | Word::ErrorOccurred | Word::AllModelsHaveTerminated => None,
     });
     let made = run.pods.iter().map(|pod| Report::of_pod(&pod.name).1);
     for model in told.chain(made).filter(|model| !asked.contains(model)) {
@@ -253,6 +255,28 @@ fn judge_words(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
         if !may_come_again(pair[0], pair[1]) {
             wrong("AllModelsHaveTerminated again, for no reason");
         }
+    }
+    let is_failure = |heard: &&&Heard| matches!(heard.word, Word::ModelHasTerminated { success: false, .. });
+    let failures: Vec<Duration> = run.heard.iter().filter(is_failure).map(|heard| heard.at).collect();
+    let errors = times(&Word::ErrorOccurred);
+    for pair in errors.windows(2) {
+        if !may_come_again(pair[0], pair[1]) {
+            wrong("ErrorOccurred again, for no reason");
+        }
+    }
+    // Without records a restart knows of ModelsReady by a pod that may have gone.
+    let knows_of_it = run.in_doubt_at.is_none() && !report.records_were_forbidden;
+    match (failures.first(), errors.first()) {
+        (None, Some(_)) => wrong("ErrorOccurred, and no model has failed"),
+        (Some(failed_at), Some(at)) if at < failed_at => wrong("ErrorOccurred before the failure"),
+        (Some(failed_at), Some(_)) if knows_of_it && models_ready.first().is_some_and(|ready_at| ready_at < failed_at) => {
+            wrong("ErrorOccurred after ModelsReady");
+        }
+        (Some(_), None) if models_ready.is_empty() && run.left_alone_at.is_none() => wrong("neither ModelsReady nor ErrorOccurred"),
+        _ => {}
+    }
+    if knows_of_it && errors.first().zip(ends.first()).is_some_and(|(error, end)| error > end) {
+        wrong("ErrorOccurred after AllModelsHaveTerminated");
     }
     for model in run.asked.iter().flat_map(|asked| &asked.models).collect::<BTreeSet<_>>() {
         let verdicts: Vec<&&Heard> =

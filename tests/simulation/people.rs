@@ -66,6 +66,10 @@ impl World {
         let (simulation, word) = match parts[..] {
             ["", "lifecycle", "mso", "so", simulation, "ModelsReady"] => (simulation, Word::ModelsReady),
             ["", "lifecycle", "mso", "so", simulation, "AllModelsHaveTerminated"] => (simulation, Word::AllModelsHaveTerminated),
+            ["", "lifecycle", "mso", "so", simulation, _, "ErrorOccurred"] => {
+                proto::ErrorOccurred::decode(publish.payload.as_ref()).expect("it is one");
+                (simulation, Word::ErrorOccurred)
+            }
             ["", "lifecycle", "mso", "so", simulation, model, "ModelHasTerminated"] => {
                 let message = proto::ModelHasTerminated::decode(publish.payload.as_ref()).expect("it is one");
                 let success = message.status == proto::TerminationStatus::Successfull as i32;

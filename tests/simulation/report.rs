@@ -13,6 +13,7 @@ pub enum Word {
         success: bool,
         exit_code: i32,
     },
+    ErrorOccurred,
     AllModelsHaveTerminated,
 }
 

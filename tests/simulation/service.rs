@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use devkit::broker::{ConnectionId, Input, Output};
 use mso::clock::UnixTime;
-use mso::config::Limits;
 use mso::config::PodSettings;
+use mso::config::Rules;
 use mso::ids::{SimulationId, SimulatorName};
 use mso::kube::error::Error;
 use mso::kube::pod::Pod;
@@ -61,14 +61,14 @@ fn simulator() -> SimulatorName {
 impl Process {
     pub fn new(seed: u64) -> Self {
         Self {
-            core: Orchestrator::new(simulator(), Limits::default(), WORKERS, seed),
+            core: Orchestrator::new(simulator(), Rules::default(), WORKERS, seed),
             outbox: Outbox::default(),
             connection: None,
             is_announced: false,
             packet_id: 0,
             to_broker_due: Duration::ZERO,
             from_broker_due: Duration::ZERO,
-            follower: Follower::new(Limits::default().denied),
+            follower: Follower::new(Rules::default().limits.denied),
             found: Found::default(),
             watch: None,
         }

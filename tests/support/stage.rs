@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mso::proto::{DeployModels, ModelConfiguration, ModelHasTerminated};
+use mso::proto::{DeployModels, ErrorOccurred, ModelConfiguration, ModelHasTerminated};
 use prost::Message;
 
 use devkit::so::{Heard, Session, So, model_configuration};
@@ -221,8 +221,21 @@ impl Simulation<'_> {
         (end.reason, end.message)
     }
 
+    /// What the SO shows to its user of a simulation that failed.
+    pub(crate) fn error(&self) -> String {
+        let topic = format!("/lifecycle/mso/{}/{}/", self.stage.simulator, self.id);
+        let is_error = |heard: &&Heard| heard.topic.starts_with(&topic) && heard.topic.ends_with("/ErrorOccurred");
+        let told = |heard: &[Heard]| heard.iter().find(is_error).map(|heard| heard.payload.clone());
+        let payload = self.stage.so.heard.wait(LIMIT, told).unwrap_or_else(|| panic!("no error; heard: {:#?}", self.heard()));
+        ErrorOccurred::decode(payload.as_slice()).expect("it is one").error_message
+    }
+
     fn shown(&self, heard: &Heard) -> Option<String> {
         let rest = heard.topic.strip_prefix(&format!("/lifecycle/mso/{}/{}/", self.stage.simulator, self.id))?;
+        if let Some(of_model) = rest.strip_suffix("/ErrorOccurred") {
+            ErrorOccurred::decode(heard.payload.as_slice()).expect("it is one");
+            return Some(format!("{of_model}/ErrorOccurred"));
+        }
         let payload = match heard.end() {
             // What a receiver of before makes of it.
             Some(_) => {

@@ -123,6 +123,7 @@ pub fn in_words(command: &Command) -> String {
         Command::Say(level, text) => format!("log {level}: {}", text.replace('\n', "\n           ")),
         Command::Publish(message) => match &message.body {
             Body::ModelsReady => format!("publish ModelsReady for {}", message.simulation),
+            Body::ErrorOccurred { model, message: text } => format!("publish ErrorOccurred for {}/{model}: {text}", message.simulation),
             Body::AllModelsHaveTerminated => format!("publish AllModelsHaveTerminated for {}", message.simulation),
             Body::ModelHasTerminated { model, verdict: Verdict { success, exit_code, reason, message: text } } => {
                 let status = if *success { "SUCCESSFULL".to_owned() } else { format!("FAILED, {reason}: {text:?}") };
@@ -188,6 +189,7 @@ fn progress_in_words(text: &str) -> String {
     add("ended", format!("{:?}", progress.ended));
     add("told", format!("{:?}", progress.told));
     add("ModelsReady", format!("{:?}", progress.models_ready));
+    add("error", if progress.error_reported { "reported".to_owned() } else { "No".to_owned() });
     add("over", progress.over.map_or("None".to_owned(), |over| format!("{:.0} s after the start", over.at.0 - START)));
     words
 }
