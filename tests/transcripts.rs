@@ -774,7 +774,7 @@ fn a_simulation_ends_whose_request_was_recorded_in_part_and_does_not_come_again(
     let (simulation, piece) = session.record_calls.remove(0);
     let result = session.records.carry_out(&piece);
     session.core.handle(Event::Record(RecordOutcome { simulation, call: piece, result }), now_at(session.start, session.since));
-    session.restarted(vec![]);
+    session.restarted(vec![pod(1, "another", "m1", "u1")]);
     session.passes(61.0);
     session.passes(3600.0);
     session.matches("a_request_recorded_in_part");
@@ -1373,6 +1373,82 @@ fn a_simulation_goes_on_without_a_later_request_whose_pieces_are_gone_unless_a_p
     }
 }
 
+/// A second request was recorded, and its pieces are gone: of its model nothing is known.
+fn with_a_lost_request() -> (Session, Vec<Value>) {
+    let mut session = Session::begun();
+    let pods = vec![pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2")];
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    pods.iter().for_each(|pod| session.created(pod));
+    session.passes(1.0);
+    session.deploys(2, "sim", &["m3"], HOUR);
+    session.records.loses_the_pieces_of(2);
+    session.restarted(pods.clone());
+    session.ready("sim", "m1");
+    session.ready("sim", "m2");
+    (session, pods)
+}
+
+#[test]
+fn a_simulation_that_lost_a_request_before_models_ready_fails_openly_also_over_another_restart() {
+    let (mut session, pods) = with_a_lost_request();
+    session.passes(30.0);
+    session.restarted(pods);
+    session.passes(61.0);
+    session.matches("a_request_is_lost_before_models_ready");
+}
+
+#[test]
+fn a_simulation_that_lost_a_request_goes_on_where_it_comes_again() {
+    let (mut session, _) = with_a_lost_request();
+    session.passes(2.0);
+    session.deploys(2, "sim", &["m3"], HOUR);
+    session.created(&pod(2, "sim", "m3", "u3"));
+    session.ready("sim", "m3");
+    session.passes(61.0);
+    session.matches("a_lost_request_comes_again");
+}
+
+#[test]
+fn a_request_behind_one_that_is_lost_is_begun() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.deploys(2, "sim", &["m2"], HOUR);
+    session.deploys(3, "sim", &["m3"], HOUR);
+    session.records.loses_the_pieces_of(2);
+    session.restarted(vec![m1]);
+    session.matches("a_request_behind_a_lost_one");
+}
+
+/// That it was made was not recorded yet.
+#[test]
+fn pods_are_left_alone_where_one_of_them_is_of_a_request_that_is_lost() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.deploys(2, "sim", &["m2"], HOUR);
+    session.records.loses_the_pieces_of(2);
+    session.restarted(vec![m1, pod(2, "sim", "m2", "u2")]);
+    session.matches("a_pod_of_a_lost_request");
+}
+
+#[test]
+fn an_answer_that_is_older_than_what_the_watch_has_shown_is_asked_for_again() {
+    let mut session = Session::begun();
+    let of_version = |pod: Value, version: &str| with(pod, "/metadata/resourceVersion", json!(version));
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&of_version(m1.clone(), "5"));
+    session.deleted(&of_version(m1.clone(), "8"));
+    session.shows("here again, as it seems", &of_version(m1.clone(), "7"));
+    session.got(&of_version(m1, "6"));
+    session.passes(1.0);
+    session.fails("get so-sim-m1", refused(404, "not found"));
+    session.matches("an_old_answer");
+}
+
 #[test]
 fn a_simulation_takes_a_hundred_requests_that_add_models_and_no_more() {
     let mut session = Session::begun();
@@ -1385,14 +1461,18 @@ fn a_simulation_takes_a_hundred_requests_that_add_models_and_no_more() {
     };
     assert!(!(0..100).any(&mut is_refused_after));
     assert!(is_refused_after(100));
+    session.text.clear();
+    session.deploys(200, "sim", &["m1", "n1"], HOUR);
+    session.matches("a_request_too_many_that_adds_nothing");
 }
 
 #[test]
 fn pods_without_a_record_that_have_all_ended_go_in_their_time() {
     let mut session = Session::begun();
     session.killed();
-    let m1 = ended(one_of_two("m1", "u1"), 0, "Completed");
-    let (m2, still_runs) = (ended(one_of_two("m2", "u2"), 3, "Error"), pod(2, "other", "m1", "u3"));
+    let kept_for = |hours: &str, pod| with(pod, "/metadata/labels/keep_logs_hours", json!(hours));
+    let m1 = kept_for("0.5", ended(one_of_two("m1", "u1"), 0, "Completed"));
+    let (m2, still_runs) = (kept_for("inf", ended(one_of_two("m2", "u2"), 3, "Error")), pod(2, "other", "m1", "u3"));
     session.finds(vec![m1, m2, still_runs]);
     session.matches("pods_without_a_record");
 }

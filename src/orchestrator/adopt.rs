@@ -27,7 +27,7 @@ const REQUEST_AWAITED: Duration = Duration::from_secs(60);
 type Pieces = BTreeMap<DeployId, Vec<(RecordName, Secret)>>;
 
 impl Orchestrator {
-    pub(super) fn adopt_records(&mut self, now: Now) {
+    pub(super) fn adopt_records(&mut self, pods: &[Pod], now: Now) {
         let mut by_simulation: BTreeMap<SimulationId, Vec<Record>> = BTreeMap::new();
         for record in std::mem::take(&mut self.found.records) {
             by_simulation.entry(record.simulation.clone()).or_default().push(record);
@@ -38,11 +38,11 @@ impl Orchestrator {
             self.broker.is_known_to_others = true;
         }
         for (id, records) in by_simulation {
-            self.adopt_record(id, records, now);
+            self.adopt_record(id, records, pods, now);
         }
     }
 
-    fn adopt_record(&mut self, id: SimulationId, records: Vec<Record>, now: Now) {
+    fn adopt_record(&mut self, id: SimulationId, records: Vec<Record>, pods: &[Pod], now: Now) {
         let name = RecordName::of_progress(&self.simulator, &id);
         let mut kept = Kept::new(name.clone());
         let (mut pieces, mut progress) = (Pieces::new(), Ok(None));
@@ -54,7 +54,7 @@ impl Orchestrator {
             }
         }
         self.records.insert(id.clone(), kept);
-        let progress = match progress {
+        let mut progress = match progress {
             Ok(Some(progress)) => progress,
             Ok(None) => Progress::default(),
             Err(problem) => {
@@ -63,23 +63,33 @@ impl Orchestrator {
                 return self.forget_run(&id, now);
             }
         };
-        self.take_cut_off_requests(&id, &progress, &pieces, now);
         if let Some(over) = progress.over {
+            self.take_cut_off_requests(&id, &progress, &pieces, now);
             return self.adopt_end(&id, progress, over, now);
         }
         // Each piece goes as soon as its request is read: together they may be large.
-        let named = progress.deploys.iter().map(|deploy| read_request(&id, deploy, &pieces.remove(deploy).unwrap_or_default()));
         let mut requests = Vec::new();
-        let missing = named.map(|request| request.map(|request| requests.push(request))).find_map(Result::err);
-        if let Some(problem) = missing {
-            let lacks = format!("The record {name} of simulation {id} lacks a request: {problem}.");
-            if requests.is_empty() || progress.created.end() > count_models(&requests) {
-                self.say(Level::Error, format!("{lacks} Its pods are left alone."));
-                self.await_request(&id, now);
-                return self.forget_run(&id, now);
+        let mut problem = None;
+        while let (Some(deploy), None) = (progress.deploys.get(requests.len()), &problem) {
+            match read_request(&id, deploy, pieces.get(deploy).map_or(&[], Vec::as_slice)) {
+                Ok(request) => {
+                    pieces.remove(deploy);
+                    requests.push(request);
+                }
+                Err(why) => problem = Some(format!("The record {name} of simulation {id} lacks request {deploy}: {why}.")),
             }
-            self.say(Level::Warn, format!("{lacks} No pod was made of it: the simulation goes on without it."));
         }
+        if let Some(problem) = &problem
+            && (requests.is_empty() || was_made_of_more(&progress, &requests, &id, pods))
+        {
+            self.say(Level::Error, format!("{problem} Its pods are left alone."));
+            self.take_cut_off_requests(&id, &progress, &pieces, now);
+            self.await_request(&id, now);
+            return self.forget_run(&id, now);
+        }
+        // What follows a request that is lost is begun, where it is whole, as if it came now.
+        let lost = progress.deploys.split_off(requests.len());
+        self.take_cut_off_requests(&id, &progress, &pieces, now);
         if requests.is_empty() {
             return self.forget_run(&id, now);
         }
@@ -95,11 +105,25 @@ impl Orchestrator {
         if let Some(kept) = self.records.get_mut(&id) {
             kept.named = named;
         }
-        if named < progress.deploys.len() {
-            self.fact(&id);
+        if let Some(problem) = problem {
+            self.go_on_without(&id, &problem, lost, now);
         }
         self.say_adopted(&id);
         self.touched.insert(id);
+    }
+
+    /// No pod was made of these requests. What they asked for is not known any more: where that is waited for, the simulation cannot go on
+    /// unless they come again.
+    fn go_on_without(&mut self, id: &SimulationId, problem: &str, lost: Vec<DeployId>, now: Now) {
+        self.fact(id);
+        let Some(simulation) = self.simulations.get_mut(id) else { return };
+        if simulation.models_ready == Announced::Acknowledged {
+            return self.say(Level::Warn, format!("{problem} No pod was made of it: the simulation goes on without it."));
+        }
+        simulation.lost = lost;
+        let seconds = REQUEST_AWAITED.as_secs();
+        self.say(Level::Error, format!("{problem} No pod was made of it: unless it comes again within {seconds} s, the simulation fails."));
+        self.deadlines.set(now.instant + REQUEST_AWAITED, Deadline::RequestIsLost(id.clone()));
     }
 
     /// All that is still wanted of it stands in its progress.
@@ -273,7 +297,10 @@ impl Orchestrator {
 
     /// Nobody may wait for a request that was cut off. While pods of it run there is something to wait for.
     pub(super) fn tell_lost_request(&mut self, id: &SimulationId, now: Now) {
-        if self.simulations.contains_key(id) {
+        if let Some(simulation) = self.simulations.get_mut(id) {
+            if !std::mem::take(&mut simulation.lost).is_empty() {
+                self.fail_running(id, "ServiceRestarted", "a request of it was lost when the service restarted, and did not come again");
+            }
             return;
         }
         if self.pods.values().any(|known| known.simulation == *id && !known.ended) {
@@ -288,6 +315,17 @@ impl Orchestrator {
 /// As `keep_logs_hours` on it says.
 pub(super) fn keep_logs_hours(pod: &Pod) -> Option<f64> {
     pod.metadata.labels.keep_logs_hours.as_deref()?.parse().ok().filter(|hours: &f64| hours.is_finite() && *hours >= 0.0)
+}
+
+/// A pod was made of a request that is not among these.
+fn was_made_of_more(progress: &Progress, requests: &[DeployRequest], id: &SimulationId, pods: &[Pod]) -> bool {
+    let lost = &progress.deploys[requests.len()..];
+    // That one was made may not be recorded yet.
+    let is_of_lost = |pod: &Pod| {
+        let deploy = pod.metadata.annotations.deploy.as_deref();
+        pod.metadata.labels.simulation_id.as_deref() == Some(id.as_str()) && lost.iter().any(|lost| Some(lost.as_str()) == deploy)
+    };
+    progress.created.end() > count_models(requests) || pods.iter().any(is_of_lost)
 }
 
 /// As they are numbered.

@@ -42,6 +42,8 @@ const TERMINATING_LIMIT_SECONDS: f64 = 60.0;
 const REPLACED_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// With the pauses between them, some two minutes: a Role may be mended.
 const QUESTION_ATTEMPTS: u32 = 7;
+/// What an answer is behind, a cache of the API server's, say, is soon there.
+const OLD_ANSWER_AGAIN: Duration = Duration::from_secs(1);
 /// How many models a log line names.
 const MODELS_NAMED: usize = 50;
 
@@ -73,8 +75,8 @@ impl Orchestrator {
             self.replace_pods_of_ended_run(&id);
         }
         let simulation = self.simulations.get_mut(&id)?;
-        let adds_a_model = request.models.iter().any(|configuration| !simulation.models.contains_key(&configuration.model));
-        if adds_a_model {
+        simulation.lost.retain(|lost| *lost != request.id);
+        if simulation.is_added_to_by(&request) {
             self.record_request(&request, now);
         } else if !simulation.deploys.contains(&request.id) && !simulation.repeats.contains(&request.id) {
             // To record what it asks for would make nothing of it, and whoever repeats a request would fill the cluster.
@@ -109,8 +111,8 @@ impl Orchestrator {
 
     /// Together with what runs it would be more than we hold.
     fn size_problem(&self, request: &DeployRequest) -> Option<String> {
-        let requests = self.simulations.get(&request.simulation).map_or(&[][..], |simulation| &simulation.deploys);
-        if requests.len() >= MAX_REQUESTS && !requests.contains(&request.id) {
+        let adds_to = self.simulations.get(&request.simulation).filter(|simulation| simulation.is_added_to_by(request));
+        if adds_to.is_some_and(|simulation| simulation.deploys.len() >= MAX_REQUESTS) {
             return Some(format!(
                 "simulation: it has {MAX_REQUESTS} requests that added models, which is the most: put its models in fewer"
             ));
@@ -439,6 +441,9 @@ impl Orchestrator {
         let Some(model) = self.model(&id, &model_id) else { return };
         let creation = model.creation.clone();
         let error = match result {
+            Ok(Answer::Pod(pod)) if self.is_old(&pod) => {
+                return self.calls.push_at(now.instant + OLD_ANSWER_AGAIN, PodCall::Get(question), attempt);
+            }
             Ok(Answer::Pod(pod)) => {
                 self.judge_name(&name, &id, &model_id, &pod, now);
                 self.observe(&pod, now);

@@ -167,7 +167,8 @@ impl Orchestrator {
             return None;
         }
         let text = progress.to_text();
-        let write = Write { revision: kept.changed, text: text.clone(), named: progress.deploys.len() };
+        let lost = self.simulations.get(id).map_or(0, |simulation| simulation.lost.len());
+        let write = Write { revision: kept.changed, text: text.clone(), named: progress.deploys.len() - lost };
         kept.in_flight = Some(ProgressCall::Write(write));
         let name = kept.name.clone();
         let call = match kept.version.clone() {
@@ -190,6 +191,7 @@ impl Orchestrator {
         if let Some(kept) = self.records.get(id) {
             progress.deploys.truncate(kept.whole(&simulation.deploys));
         }
+        progress.deploys.extend_from_slice(&simulation.lost);
         progress
     }
 

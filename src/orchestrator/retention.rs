@@ -7,7 +7,7 @@ use log::Level;
 
 use super::announce::Told;
 use super::deadline::Deadline;
-use super::event::{Answer, Body, PodCall, Question};
+use super::event::{Answer, Body, PodCall};
 use super::pod_state::{self, NO_EXIT_CODE, Observation};
 use super::refusal::{Remedy, refusal};
 use super::simulation::{Creation, Doubt, Model, Run, Simulation, remember_deploys};
@@ -186,7 +186,7 @@ impl Orchestrator {
     pub(super) fn on_listed(&mut self, pods: &[Pod], now: Now) {
         let mut cannot_go_on = Vec::new();
         if self.api.lists == 0 {
-            self.adopt_records(now);
+            self.adopt_records(pods, now);
             cannot_go_on = self.adopt_from_pods(pods, now);
         }
         self.api.lists += 1;
@@ -248,7 +248,7 @@ impl Orchestrator {
                 // A watch that is behind may still show the pod before ours. Who is there now is asked by name.
                 return self.on_missing(&seen.name.clone());
             }
-            // The answer to a call, or a list from before an event of the watch.
+            // The answer to a call from before an event of the watch.
             Some(before) if before.is_newer_than(&seen) => return,
             Some(_) => {}
             None => self.say_what_is_odd(pod, &seen),
@@ -277,6 +277,12 @@ impl Orchestrator {
             let tell = if pod.metadata.deletion_timestamp.is_some() { Tell::WhenRecorded } else { Tell::Now };
             self.observe_model(&id, &model, uid, observation, tell, now);
         }
+    }
+
+    /// The watch has shown more of it since.
+    pub(super) fn is_old(&self, pod: &Pod) -> bool {
+        let known = self.pods.get(pod.metadata.name.as_str());
+        known.zip(KnownPod::read(pod, &self.simulator)).is_some_and(|(known, seen)| known.is_newer_than(&seen))
     }
 
     /// A create of a run that ended has worked after the next run began.
@@ -388,7 +394,8 @@ impl Orchestrator {
         let Some(known) = self.pods.get(name) else { return };
         let (simulation, model, uid) = (known.simulation.clone(), known.model.clone(), known.uid.clone());
         if self.is_run_by(&simulation, &model, &uid) {
-            self.calls.push(PodCall::Get(Question { name: name.clone(), simulation, model, uid: Some(uid) }), 0);
+            let Some(pod) = self.model(&simulation, &model).map(|model| model.pod.clone()) else { return };
+            self.ask_about(&pod, Some(uid));
         } else {
             self.on_vanished(name);
         }
@@ -585,8 +592,8 @@ impl KnownPod {
         })
     }
 
-    /// Versions of objects of one type may be compared as numbers: <https://www.kubernetes.dev/resources/keps/5504/>. One that is none says
-    /// nothing.
+    /// Versions of objects of one type may be compared as numbers, by promise since Kubernetes 1.35, and by etcd's since ever:
+    /// <https://www.kubernetes.dev/resources/keps/5504/>. One that is none says nothing.
     fn is_newer_than(&self, seen: &Self) -> bool {
         self.uid == seen.uid && self.version.zip(seen.version).is_some_and(|(known, seen)| known > seen)
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::event::DeployRequest;
 use super::kept::Revision;
 use super::marks::Mark;
 use super::pending::Pending;
@@ -28,6 +29,8 @@ pub(super) struct Simulation {
     pub unrecorded: Vec<DeployId>,
     /// Requests that added no model, the last ones: they are not recorded, but known again.
     pub repeats: Vec<DeployId>,
+    /// Requests of it that an earlier process had, and of which nothing is known but that.
+    pub lost: Vec<DeployId>,
     /// The requests of runs before this one, the last ones: a create of theirs may still work.
     pub earlier_deploys: Vec<DeployId>,
     /// Pods of those runs that an earlier process found: they go first.
@@ -154,6 +157,7 @@ impl Simulation {
             deploys: Vec::new(),
             unrecorded: Vec::new(),
             repeats: Vec::new(),
+            lost: Vec::new(),
             earlier_deploys: Vec::new(),
             replaced: BTreeSet::new(),
             models: BTreeMap::new(),
@@ -174,10 +178,11 @@ impl Simulation {
         }
     }
 
-    /// Every model has a pod, or had one, and has announced itself; none has failed, and nobody was told yet.
+    /// Every model that was asked for has a pod, or had one, and has announced itself; none has failed, and nobody was told yet.
     pub(super) fn models_ready_is_due(&self) -> bool {
         self.ready == self.models.len()
             && self.failed == 0
+            && self.lost.is_empty()
             && matches!(self.models_ready, Announced::No | Announced::WhenRecorded(_))
             && !self.models.values().any(Model::waits_for_pod)
     }
@@ -201,6 +206,11 @@ impl Simulation {
     /// The broker has all that was to be told, and nothing waits to be told.
     pub(super) fn is_all_told(&self) -> bool {
         self.unacknowledged == 0 && self.untold.is_empty() && !self.models_ready_is_due()
+    }
+
+    /// It has models that this one has not.
+    pub(super) fn is_added_to_by(&self, request: &DeployRequest) -> bool {
+        request.models.iter().any(|configuration| !self.models.contains_key(&configuration.model))
     }
 
     pub(super) fn has_ended(&self) -> bool {
