@@ -42,7 +42,7 @@ use crate::orchestrator::event::{BadRequest, Body, BrokerEvent, Delivery, Event,
 use crate::supervise::Beat;
 use outbox::{Again, Begun, Outbox};
 use patience::{Owed, Patience};
-use topic::Incoming;
+use topic::{Filters, Incoming};
 
 /// A request for 10 000 models, the most that we plan for, is 6 MB. A broker's `message_size_limit` should be below.
 const MAX_PACKET_BYTES: usize = 16 * 1024 * 1024;
@@ -331,9 +331,16 @@ impl Connection {
     }
 
     fn subscribed(&mut self, ack: &SubAck, inlet: &Inlet<'_>) -> Result<(), End> {
-        let refused = refused_filters(ack, &self.simulator);
-        if !refused.is_empty() {
-            return Err(End::Lost(Loss::SubscriptionRefused(refused)));
+        let Filters { needed, helpful } = refused_filters(ack, &self.simulator);
+        if !needed.is_empty() {
+            return Err(End::Lost(Loss::SubscriptionRefused(needed)));
+        }
+        if !helpful.is_empty() {
+            warn!(
+                "{} refuses the subscription to {}: models that an SO has ended early, and that do not end by themselves, run on",
+                self.broker,
+                helpful.join(" and ")
+            );
         }
         self.patience.acknowledged(Owed::Subscription);
         info!("connected to {}", self.broker);
@@ -564,20 +571,26 @@ pub fn translate(publish: &Publish, delivery: Option<Delivery>, simulator: &Simu
             let request = request.map_err(with_topic);
             Ok(BrokerEvent::DeployModels { simulation, request, delivery })
         }
-        // The message has no fields; what a later one may add is not for us.
+        // These messages have no fields; what later ones may add is not for us.
         Incoming::ReadyForProcessing { simulation, model } => Ok(BrokerEvent::ReadyForProcessing { simulation, model, delivery }),
+        Incoming::SimulationDone { simulation, model } => Ok(BrokerEvent::SimulationDone { simulation, model, delivery }),
     }
 }
 
 /// To all that is for us, and nothing else.
 pub fn subscription(simulator: &SimulatorName) -> Subscribe {
-    Subscribe::new_many(topic::filters(simulator).map(|path| SubscribeFilter { path, qos: QoS::AtLeastOnce }))
+    Subscribe::new_many(topic::filters(simulator).all().map(|path| SubscribeFilter { path, qos: QoS::AtLeastOnce }))
 }
 
-/// Of that subscription, those that the broker does not let us read.
-pub fn refused_filters(ack: &SubAck, simulator: &SimulatorName) -> Vec<String> {
-    let filters = topic::filters(simulator).into_iter().zip(&ack.return_codes);
-    filters.filter(|(_, code)| **code == SubscribeReasonCode::Failure).map(|(filter, _)| filter).collect()
+/// Of that subscription, what the broker does not let us read.
+pub fn refused_filters(ack: &SubAck, simulator: &SimulatorName) -> Filters<Vec<String>> {
+    let Filters { needed, helpful } = topic::filters(simulator);
+    let mut codes = ack.return_codes.iter();
+    let mut refused = |filters: [String; 2]| {
+        let with_codes = filters.into_iter().zip(codes.by_ref());
+        with_codes.filter(|(_, code)| **code == SubscribeReasonCode::Failure).map(|(filter, _)| filter).collect()
+    };
+    Filters { needed: refused(needed), helpful: refused(helpful) }
 }
 
 fn backoff(failures: u32) -> Duration {

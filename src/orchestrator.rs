@@ -8,6 +8,7 @@
 //! - `deploy`: requests, and the creates that they ask for
 //! - `held`: requests that wait until it is known what they mean
 //! - `announce`: what is told, and what was acknowledged
+//! - `done`: models that are not wanted any more
 //! - `unheard`: who may have said ready while we did not listen
 //! - `retention`: every pod of ours in the cluster, and when it goes
 //! - [`pod_state`], [`obstacle`], `refusal`: the tables that read how a pod ended, what holds it up, and a failed create
@@ -27,6 +28,7 @@ mod announce;
 mod calls;
 mod deadline;
 mod deploy;
+mod done;
 mod held;
 mod kept;
 mod marks;
@@ -52,6 +54,7 @@ use crate::kube::record::Found;
 use announce::Told;
 use calls::{Calls, Hold, backoff};
 use deadline::{Deadline, Deadlines};
+use done::CANCELLED;
 use event::{BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent, Verb};
 use held::{Arrival, Held, Refused, ToldBlindly};
 use kept::{Kept, Revision};
@@ -87,6 +90,8 @@ pub struct Orchestrator {
     pods: BTreeMap<PodName, KnownPod>,
     /// Who said ready before their request came.
     readies: BTreeSet<(SimulationId, ModelId)>,
+    /// Of what `SimulationDone` came before it was known what it means; and when.
+    dones: BTreeMap<(SimulationId, Option<ModelId>), Instant>,
     /// Requests that came before it was known what runs, or while the record that is in their way goes.
     held_requests: Vec<Held>,
     handle_held_requests: bool,
@@ -177,6 +182,7 @@ impl Orchestrator {
             ended: BTreeMap::new(),
             pods: BTreeMap::new(),
             readies: BTreeSet::new(),
+            dones: BTreeMap::new(),
             held_requests: Vec::new(),
             handle_held_requests: false,
             refused: BTreeMap::new(),
@@ -275,6 +281,12 @@ impl Orchestrator {
             }
             BrokerEvent::ReadyForProcessing { simulation, model, delivery } => {
                 self.on_ready(simulation.clone(), model, now);
+                if let Some(delivery) = delivery {
+                    self.acknowledge_later(&simulation, delivery);
+                }
+            }
+            BrokerEvent::SimulationDone { simulation, model, delivery } => {
+                self.on_done(&simulation, model.as_ref(), now);
                 if let Some(delivery) = delivery {
                     self.acknowledge_later(&simulation, delivery);
                 }
@@ -491,6 +503,7 @@ impl Orchestrator {
             Deadline::RecordIsDue(simulation) => {
                 self.touched_records.insert(simulation);
             }
+            Deadline::DoneIsDue(simulation) => self.on_done_due(&simulation, now),
             Deadline::PendingIsDue(simulation) => self.on_pending_due(&simulation, now),
             Deadline::ReadiesAreOverdue(simulation) => self.name_the_unheard(&simulation),
             Deadline::LeftIsSaidAgain => self.say_what_is_left(now),
@@ -551,7 +564,8 @@ impl Orchestrator {
         let model = &simulation.models[model_id];
         let (pod, uid) = (model.pod.clone(), model.uid.clone());
         let Verdict { success, exit_code, .. } = verdict;
-        let (level, state) = if success { (Level::Info, "TERMINATED_SUCCESSFULL") } else { (Level::Warn, "TERMINATED_FAILED") };
+        let state = if success { "TERMINATED_SUCCESSFULL" } else { "TERMINATED_FAILED" };
+        let level = if success || verdict.reason == CANCELLED { Level::Info } else { Level::Warn };
         self.say(level, format!("Model {id}/{model_id} now has exit code {exit_code} due to: {}.", verdict.why()));
         self.say(level, format!("Model {id}/{model_id} has terminated. Marking as ModelState.{state}."));
         let revision = match tell {

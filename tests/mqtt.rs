@@ -715,7 +715,7 @@ fn a_refused_subscription_is_an_error_that_names_the_filter() {
     read_packet(&mut client);
     client.write_all(&[0x20, 2, 0, 0]).unwrap();
     let subscribe = read_packet(&mut client);
-    client.write_all(&[0x90, 4, subscribe[0], subscribe[1], 0x80, 0x01]).unwrap();
+    client.write_all(&[0x90, 6, subscribe[0], subscribe[1], 0x80, 0x01, 0x01, 0x01]).unwrap();
     let error = format!(
         "ERROR no connection to the broker at 127.0.0.1:{port} (as mso-dots-so): \
          it refuses the subscription to /lifecycle/dots-so/mso/+/DeployModels: allow our user to read that"
@@ -723,6 +723,27 @@ fn a_refused_subscription_is_an_error_that_names_the_filter() {
     wait_for("the refusal to be said", || logged(&error) == 1);
     assert_eq!(client.read_to_end(&mut Vec::new()).unwrap(), 0, "the connection is closed");
     assert!(ours.events.is_empty(), "and was never announced");
+    ours.stop();
+}
+
+/// Rights from before the service read these.
+#[test]
+fn a_refused_subscription_to_simulation_done_is_a_warning_and_the_service_serves() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let ours = Service::start(port, "");
+    let (mut client, _) = listener.accept().unwrap();
+    read_packet(&mut client);
+    client.write_all(&[0x20, 2, 0, 0]).unwrap();
+    let subscribe = read_packet(&mut client);
+    client.write_all(&[0x90, 6, subscribe[0], subscribe[1], 0x01, 0x01, 0x80, 0x80]).unwrap();
+    ours.wait_until_connected();
+    let warning = format!(
+        "WARN the broker at 127.0.0.1:{port} (as mso-dots-so) refuses the subscription to /lifecycle/dots-so/mso/+/SimulationDone and \
+         /lifecycle/dots-so/model/+/+/SimulationDone: models that an SO has ended early, and that do not end by themselves, run on"
+    );
+    assert_eq!(logged(&warning), 1);
+    client.shutdown(std::net::Shutdown::Both).unwrap();
     ours.stop();
 }
 
@@ -769,8 +790,8 @@ fn accept_and_subscribe(listener: &TcpListener) -> TcpStream {
     client
 }
 
-fn sub_ack(subscribe: &[u8]) -> [u8; 6] {
-    [0x90, 4, subscribe[0], subscribe[1], 1, 1]
+fn sub_ack(subscribe: &[u8]) -> [u8; 8] {
+    [0x90, 6, subscribe[0], subscribe[1], 1, 1, 1, 1]
 }
 
 /// At QoS 0.
@@ -800,7 +821,14 @@ fn read_any_packet(client: &mut TcpStream) -> (u8, Vec<u8>) {
 fn try_read_packet(client: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
     let mut header = [0; 2];
     client.read_exact(&mut header)?;
-    let mut rest = vec![0; header[1].into()];
+    // Its length is a number of base 128, the lowest digit first; none here has more than two.
+    let mut length = usize::from(header[1] & 0x7f);
+    if header[1] & 0x80 != 0 {
+        let mut digit = [0];
+        client.read_exact(&mut digit)?;
+        length += usize::from(digit[0]) << 7;
+    }
+    let mut rest = vec![0; length];
     client.read_exact(&mut rest)?;
     Ok((header[0], rest))
 }
@@ -897,6 +925,10 @@ impl Service {
             match self.next() {
                 BrokerEvent::DeployModels { simulation, delivery, .. } => return (simulation.to_string(), delivery),
                 BrokerEvent::ReadyForProcessing { simulation, model, delivery } => return (format!("{simulation}/{model}"), delivery),
+                BrokerEvent::SimulationDone { simulation, model, delivery } => {
+                    let about = model.map_or_else(|| simulation.to_string(), |model| format!("{simulation}/{model}"));
+                    return (about, delivery);
+                }
                 BrokerEvent::Connected | BrokerEvent::Disconnected => {}
                 BrokerEvent::Published(_) | BrokerEvent::Unsent(_) | BrokerEvent::Doubtful(_) => {}
             }

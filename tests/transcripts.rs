@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mso::clock::{UnixTime, now};
-use mso::config::{ReportErrors, Rules};
-use mso::ids::{DeployId, RecordName, SimulationId, SimulatorName, TopicSegment};
+use mso::config::{Limits, ReportErrors, Rules};
+use mso::ids::{DeployId, ModelId, RecordName, SimulationId, SimulatorName, TopicSegment};
 use mso::kube::error::{Error, Status};
 use mso::kube::record::{Content, Found, Progress};
 use mso::orchestrator::Orchestrator;
@@ -1371,6 +1371,166 @@ fn a_simulation_goes_on_without_a_later_request_whose_pieces_are_gone_unless_a_p
         session.passes(2.0);
         session.matches(if was_made { "a_later_request_is_lost_that_had_a_pod" } else { "a_later_request_is_lost" });
     }
+}
+
+fn done_event(simulation: &str, model: Option<&str>) -> Event {
+    let model = model.map(|model| ModelId::new(model).unwrap());
+    Event::Broker(BrokerEvent::SimulationDone { simulation: SimulationId::new(simulation).unwrap(), model, delivery: None })
+}
+
+impl Session {
+    /// As the SO in use ends a simulation.
+    fn done_says_the_so_to(&mut self, simulation: &str, models: &[&str]) {
+        for model in models {
+            self.handle(&format!("SimulationDone to {simulation}/{model}"), done_event(simulation, Some(model)));
+        }
+    }
+
+    fn cancels(&mut self, simulation: &str) {
+        self.handle(&format!("SimulationDone to us for {simulation}"), done_event(simulation, None));
+    }
+}
+
+fn without_node(pod: Value) -> Value {
+    with(unschedulable(pod, "0/1 nodes are available"), "/spec/nodeName", json!(""))
+}
+
+#[test]
+fn a_cancelled_simulation_ends_at_once_what_has_not_begun_and_the_rest_after_its_grace() {
+    let mut session = Session::begun();
+    let pods = ["m1", "m2", "m3"].map(|model| pod(1, "sim", model, &format!("u-{model}")));
+    let waits = without_node(pods[1].clone());
+    session.deploys(1, "sim", &["m1", "m2", "m3", "m4", "m5"], 0.0);
+    session.created(&pods[0]);
+    session.created(&waits);
+    session.created(&pods[2]);
+    session.ready("sim", "m1");
+    session.cancels("sim");
+    session.got(&waits);
+    session.shows("exit 0", &ended(pods[0].clone(), 0, "Completed"));
+    session.created(&pod(1, "sim", "m4", "u-m4"));
+    session.passes(60.0);
+    session.cancels("sim");
+    session.passes(60.0);
+    session.got(&pods[2]);
+    session.acknowledged();
+    session.acknowledged();
+    session.matches("a_cancelled_simulation");
+}
+
+#[test]
+fn a_model_that_was_told_to_end_has_its_grace_and_one_that_was_ready_may_write_its_results() {
+    for (done, transcript) in [(None, "done_says_the_so"), (Some(Duration::from_secs(600)), "done_says_the_so_with_a_grace")] {
+        let mut session = Session::with(Rules { limits: Limits { done, ..Limits::default() }, ..Rules::default() });
+        session.connected();
+        session.listed(vec![]);
+        let (m1, m2) = (pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2"));
+        session.deploys(1, "sim", &["m1", "m2"], 0.0);
+        session.created(&m1);
+        session.created(&m2);
+        session.ready("sim", "m1");
+        session.done_says_the_so_to("sim", &["m1", "m2", "m3"]);
+        session.passes(120.0);
+        session.got(&m2);
+        session.passes(480.0);
+        if done.is_some() {
+            session.got(&m1);
+        } else {
+            session.shows("exit 0", &ended(m1, 0, "Completed"));
+        }
+        session.acknowledged();
+        session.matches(transcript);
+    }
+}
+
+#[test]
+fn after_simulation_done_there_is_neither_models_ready_nor_an_error() {
+    let mut session = Session::begun();
+    let (m1, m2) = (pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2"));
+    session.deploys(1, "sim", &["m1", "m2"], 0.0);
+    session.created(&m1);
+    session.created(&m2);
+    session.ready("sim", "m1");
+    session.done_says_the_so_to("sim", &["m1", "m2"]);
+    session.ready("sim", "m2");
+    session.shows("exit 1", &ended(m1, 1, "Error"));
+    session.shows("exit 0", &ended(m2, 0, "Completed"));
+    session.acknowledged();
+    session.matches("neither_ready_nor_error_after_done");
+}
+
+#[test]
+fn a_restart_knows_who_was_told_to_end_and_when() {
+    let mut session = Session::begun();
+    let (m1, m2) = (pod(1, "sim", "m1", "u1"), pod(2, "other", "m1", "u2"));
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.deploys(2, "other", &["m1", "m2"], 0.0);
+    session.created(&m1);
+    session.created(&m2);
+    session.done_says_the_so_to("sim", &["m1"]);
+    session.cancels("other");
+    session.passes(60.0);
+    session.restarted(vec![m1.clone(), m2.clone()]);
+    session.passes(60.0);
+    session.got(&m1);
+    session.got(&m2);
+    session.matches("a_restart_after_done");
+}
+
+#[test]
+fn what_is_done_before_it_is_known_what_runs_is_ended_when_it_is() {
+    let mut session = Session::begun();
+    let m1 = without_node(pod(1, "sim", "m1", "u1"));
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.created(&m1);
+    session.passes(1.0);
+    session.killed();
+    session.cancels("sim");
+    session.cancels("nobody-knows");
+    session.deploys(2, "later", &["m1", "m2"], 0.0);
+    session.done_says_the_so_to("later", &["m1"]);
+    session.finds(vec![m1.clone()]);
+    session.got(&m1);
+    session.passes(120.0);
+    session.matches("done_before_the_list");
+}
+
+#[test]
+fn a_request_for_a_simulation_that_is_done_is_of_its_next_run() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.created(&m1);
+    session.ready("sim", "m1");
+    session.acknowledged();
+    session.passes(20.0);
+    session.done_says_the_so_to("sim", &["m1"]);
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.shows("exit 0", &ended(m1, 0, "Completed"));
+    session.acknowledged();
+    session.acknowledged();
+    session.matches("a_request_after_done");
+}
+
+#[test]
+fn a_simulation_that_lives_for_too_long_is_ended_also_over_a_restart() {
+    let simulation = Some(Duration::from_secs(3600));
+    let rules = Rules { limits: Limits { simulation, ..Limits::default() }, ..Rules::default() };
+    let mut session = Session::with(rules.clone());
+    session.connected();
+    session.listed(vec![]);
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.created(&m1);
+    session.passes(3000.0);
+    session.killed();
+    session.core = Orchestrator::new(SimulatorName::new("so").unwrap(), rules, 2, 7);
+    session.connected();
+    session.finds(vec![m1.clone()]);
+    session.passes(600.0);
+    session.passes(120.0);
+    session.got(&m1);
+    session.matches("a_simulation_lives_too_long");
 }
 
 /// A second request was recorded, and its pieces are gone: of its model nothing is known.

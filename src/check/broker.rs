@@ -9,6 +9,7 @@ use crate::clock;
 use crate::config::MqttSettings;
 use crate::ids::SimulatorName;
 use crate::mqtt;
+use crate::mqtt::topic::Filters;
 
 /// For the connection and the subscription together.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -37,12 +38,17 @@ pub(super) fn check(settings: &MqttSettings, simulator: &SimulatorName, say: &mu
     }
 }
 
-fn subscribed(refused: &[String], simulator: &SimulatorName) -> Finding {
-    if refused.is_empty() {
-        return Finding::good("subscriptions", format!("the requests of {simulator:?} and what models say can be read"));
+fn subscribed(Filters { needed, helpful }: &Filters<Vec<String>>, simulator: &SimulatorName) -> Finding {
+    let remedy = "allow our user to read that: with mosquitto, a line `topic read …` for it in its acl_file";
+    let refuses = |filters: &[String]| format!("the broker refuses the subscription to {}", filters.join(" and "));
+    if !needed.is_empty() {
+        return Finding::bad("subscriptions", refuses(needed), remedy);
     }
-    let text = format!("the broker refuses the subscription to {}", refused.join(" and "));
-    Finding::bad("subscriptions", text, "allow our user to read that: with mosquitto, a line `topic read …` for it in its acl_file")
+    if !helpful.is_empty() {
+        let text = format!("{}: models that an SO has ended early, and that do not end by themselves, run on", refuses(helpful));
+        return Finding::warning("subscriptions", text, remedy);
+    }
+    Finding::good("subscriptions", format!("the requests of {simulator:?} and what models say can be read"))
 }
 
 fn refused(address: &str, error: &ConnectionError) -> Finding {

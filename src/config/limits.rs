@@ -28,6 +28,10 @@ pub struct Limits {
     pub quota: Option<Duration>,
     /// The container runs, and its model does not say that it is ready.
     pub ready: Option<Duration>,
+    /// A model that was ready goes on after `SimulationDone`: it may write its results.
+    pub done: Option<Duration>,
+    /// A simulation lives, from its request on: an SO may be gone for good.
+    pub simulation: Option<Duration>,
 }
 
 /// A setting in seconds, and what it is where it is not set; 0 is for ever.
@@ -37,7 +41,7 @@ pub(super) struct Setting {
     pub of: fn(&mut Limits) -> &mut Option<Duration>,
 }
 
-pub(super) const SETTINGS: [Setting; 12] = [
+pub(super) const SETTINGS: [Setting; 14] = [
     Setting { name: "UNSCHEDULABLE_TIMEOUT", seconds: 1800, of: |limits| &mut limits.unschedulable },
     Setting { name: "CONTAINER_CREATING_TIMEOUT", seconds: 900, of: |limits| &mut limits.container_creating },
     Setting { name: "IMAGE_PULL_TIMEOUT", seconds: 300, of: |limits| &mut limits.image_pull },
@@ -50,6 +54,8 @@ pub(super) const SETTINGS: [Setting; 12] = [
     Setting { name: "DENIED_TIMEOUT", seconds: 120, of: |limits| &mut limits.denied },
     Setting { name: "QUOTA_TIMEOUT", seconds: 900, of: |limits| &mut limits.quota },
     Setting { name: "READY_TIMEOUT", seconds: 0, of: |limits| &mut limits.ready },
+    Setting { name: "DONE_GRACE", seconds: 0, of: |limits| &mut limits.done },
+    Setting { name: "SIMULATION_TIMEOUT", seconds: 0, of: |limits| &mut limits.simulation },
 ];
 
 impl Limits {
@@ -66,6 +72,8 @@ impl Limits {
         denied: None,
         quota: None,
         ready: None,
+        done: None,
+        simulation: None,
     };
 
     /// Each as it may be set.

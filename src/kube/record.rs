@@ -228,6 +228,12 @@ pub struct Progress {
     pub models_ready: ModelsReady,
     /// The broker has the `ErrorOccurred` of its simulation.
     pub error_reported: bool,
+    /// Who was sent `SimulationDone`.
+    pub done: Bits,
+    /// When the last of those came, in the API server's time as the next one.
+    pub done_at: Option<UnixTime>,
+    /// Since when all of it is to end.
+    pub cancelled_at: Option<UnixTime>,
     /// Once the broker has the announcement that all have ended.
     pub over: Option<Over>,
 }
@@ -289,6 +295,12 @@ struct ProgressText {
     models_ready: ModelsReady,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     error_reported: bool,
+    #[serde(default, skip_serializing_if = "Bits::is_empty")]
+    done: Bits,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    done_at: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cancelled_at: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     over_at: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -312,6 +324,9 @@ impl Progress {
             told: self.told.clone(),
             models_ready: self.models_ready,
             error_reported: self.error_reported,
+            done: self.done.clone(),
+            done_at: self.done_at.map(|at| at.0),
+            cancelled_at: self.cancelled_at.map(|at| at.0),
             over_at: self.over.map(|over| over.at.0),
             delete_by: self.over.map(|over| over.delete_by.0),
         };
@@ -347,6 +362,9 @@ impl Progress {
             told: text.told,
             models_ready: text.models_ready,
             error_reported: text.error_reported,
+            done: text.done,
+            done_at: text.done_at.map(UnixTime),
+            cancelled_at: text.cancelled_at.map(UnixTime),
             over,
         })
     }
@@ -372,6 +390,10 @@ impl Bits {
 
     pub fn contains(&self, number: usize) -> bool {
         self.0.get(number / 4).is_some_and(|digit| digit & (8 >> (number % 4)) != 0)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// One more than the highest.
@@ -605,11 +627,14 @@ mod tests {
             told: [0].into_iter().collect(),
             models_ready: ModelsReady::Sent,
             error_reported: true,
+            done: [0, 1].into_iter().collect(),
+            done_at: Some(UnixTime(0.5)),
+            cancelled_at: Some(UnixTime(0.75)),
             over: Some(Over { at: UnixTime(1.5), delete_by: UnixTime(3601.5) }),
         };
         let text = concat!(
             r#"{"deploys":["00000000000000ab"],"repeats":["00000000000000ef"],"earlierDeploys":["00000000000000cd"],"replaced":["u-1"],"created":"c4","ready":"4","ended":"c4","#,
-            r#""failed":"44","exitCodes":[3,-1],"told":"8","modelsReady":"sent","errorReported":true,"overAt":1.5,"deleteBy":3601.5}"#
+            r#""failed":"44","exitCodes":[3,-1],"told":"8","modelsReady":"sent","errorReported":true,"done":"c","doneAt":0.5,"cancelledAt":0.75,"overAt":1.5,"deleteBy":3601.5}"#
         );
         assert_eq!(progress.to_text(), text);
         assert_eq!(Progress::read(text), Ok(progress));

@@ -7,7 +7,10 @@ use std::io::{self, Read};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use super::pod::{DEPLOY_ANNOTATION, MODELS_ANNOTATION, MODELS_READY_ANNOTATION, NODE_LABEL, NUMBER_ANNOTATION, NewPod, SIMULATOR_LABEL};
+use super::pod::{
+    DEPLOY_ANNOTATION, MODELS_ANNOTATION, MODELS_READY_ANNOTATION, NODE_LABEL, NUMBER_ANNOTATION, NewPod, SIMULATOR_LABEL,
+    STOP_DEADLINE_SECONDS,
+};
 use crate::config::PodSettings;
 use crate::ids::{PodName, SimulatorName, Uid};
 use crate::kube::record::{self, ModelsReady};
@@ -56,7 +59,7 @@ impl Request {
                 Self { method: Method::PATCH, path, body: Some(Body::merge_patch(&patch)) }
             }
             PodCall::Stop { uid, .. } => {
-                let patch = json!({"metadata": {"uid": uid.as_str()}, "spec": {"activeDeadlineSeconds": 1}});
+                let patch = json!({"metadata": {"uid": uid.as_str()}, "spec": {"activeDeadlineSeconds": STOP_DEADLINE_SECONDS}});
                 Self { method: Method::PATCH, path, body: Some(Body::merge_patch(&patch)) }
             }
             PodCall::Delete { uid, .. } => Self { method: Method::DELETE, path, body: Some(Body::deletion(uid)) },

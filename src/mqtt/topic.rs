@@ -16,11 +16,34 @@ pub enum Incoming {
         simulation: SimulationId,
         model: ModelId,
     },
+    /// To us, of a simulation; or to one of its models.
+    SimulationDone {
+        simulation: SimulationId,
+        model: Option<ModelId>,
+    },
 }
 
-/// Ours alone: the broker carries thousands of messages a second that are others'.
-pub fn filters(simulator: &SimulatorName) -> [String; 2] {
-    [deploy_models(simulator, "+"), ready_for_processing("+", "+")]
+/// What we listen to, and nothing else: the broker carries thousands of messages a second that are others'.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filters<List = [String; 2]> {
+    /// Without these nothing begins.
+    pub needed: List,
+    /// Without these nothing ends early.
+    pub helpful: List,
+}
+
+pub fn filters(simulator: &SimulatorName) -> Filters {
+    Filters {
+        needed: [deploy_models(simulator, "+"), ready_for_processing("+", "+")],
+        helpful: [simulation_done(simulator, "mso", "+"), simulation_done(simulator, "model", "+/+")],
+    }
+}
+
+impl Filters {
+    /// In the order in which the broker answers.
+    pub fn all(self) -> impl Iterator<Item = String> {
+        self.needed.into_iter().chain(self.helpful)
+    }
 }
 
 /// # Errors
@@ -35,6 +58,13 @@ pub fn parse(topic: &str, simulator: &SimulatorName) -> Result<Incoming, Invalid
         ["", "lifecycle", "model", "mso", simulation, model, "ReadyForProcessing"] => Ok(Incoming::ReadyForProcessing {
             simulation: SimulationId::new(simulation).map_err(invalid("simulation id"))?,
             model: ModelId::new(model).map_err(invalid("model id"))?,
+        }),
+        ["", "lifecycle", so, "mso", simulation, "SimulationDone"] if so == simulator.as_str() => {
+            Ok(Incoming::SimulationDone { simulation: SimulationId::new(simulation).map_err(invalid("simulation id"))?, model: None })
+        }
+        ["", "lifecycle", so, "model", simulation, model, "SimulationDone"] if so == simulator.as_str() => Ok(Incoming::SimulationDone {
+            simulation: SimulationId::new(simulation).map_err(invalid("simulation id"))?,
+            model: Some(ModelId::new(model).map_err(invalid("model id"))?),
         }),
         _ => Err(InvalidTopic::NotOurs { topic: Shown::of(topic), filters: filters(simulator) }),
     }
@@ -59,11 +89,15 @@ fn ready_for_processing(simulation: &str, model: &str) -> String {
     format!("/lifecycle/model/mso/{simulation}/{model}/ReadyForProcessing")
 }
 
+fn simulation_done(simulator: &SimulatorName, to: &str, about: &str) -> String {
+    format!("/lifecycle/{simulator}/{to}/{about}/SimulationDone")
+}
+
 /// Why a topic says nothing to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InvalidTopic {
     /// It has not the form of any topic that we subscribed to.
-    NotOurs { topic: Shown, filters: [String; 2] },
+    NotOurs { topic: Shown, filters: Filters },
     /// It has the form, but one part is not the id that it should be.
     Part { topic: Shown, part: &'static str, problem: InvalidId },
 }
@@ -71,7 +105,9 @@ pub enum InvalidTopic {
 impl fmt::Display for InvalidTopic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotOurs { topic, filters: [deploy, ready] } => write!(f, "topic {topic} is neither {deploy} nor {ready}"),
+            Self::NotOurs { topic, filters } => {
+                write!(f, "topic {topic} is none of {}", filters.clone().all().collect::<Vec<_>>().join(", "))
+            }
             Self::Part { topic, part, problem } => write!(f, "topic {topic}: the {part} {problem}"),
         }
     }
@@ -111,18 +147,26 @@ mod tests {
             Incoming::ReadyForProcessing { simulation: SimulationId::new("Sim.1").unwrap(), model: ModelId::new("Model_2").unwrap() };
         assert_eq!(ready_for_processing("Sim.1", "Model_2"), topic);
         assert_eq!(parse(topic, &so()), Ok(ready));
+        let simulation = SimulationId::new("sim-1").unwrap();
+        let model = ModelId::new("m").unwrap();
+        for (to, about, model) in [("mso", "sim-1", None), ("model", "sim-1/m", Some(model))] {
+            let done = Incoming::SimulationDone { simulation: simulation.clone(), model };
+            assert_eq!(parse(&simulation_done(&so(), to, about), &so()), Ok(done));
+        }
     }
 
     #[test]
     fn a_topic_that_says_nothing_to_us_is_refused_with_its_part_and_what_would_be_right() {
         let cases = [
-            ("another SO's request", "/lifecycle/essim/mso/s/DeployModels", "is neither /lifecycle/dots-so/mso/+/DeployModels nor"),
-            ("another message", "/lifecycle/dots-so/mso/s/SimulationDone", "is neither"),
-            ("without the slash in front", "lifecycle/dots-so/mso/s/DeployModels", "is neither"),
-            ("with a slash at the end", "/lifecycle/dots-so/mso/s/DeployModels/", "is neither"),
-            ("in other letters", "/lifecycle/dots-so/mso/s/deployModels", "is neither"),
-            ("a part too many", "/lifecycle/dots-so/mso/s/m/DeployModels", "is neither"),
-            ("nothing", "", "topic \"\" is neither"),
+            ("another SO's request", "/lifecycle/essim/mso/s/DeployModels", "is none of /lifecycle/dots-so/mso/+/DeployModels, "),
+            ("another message", "/lifecycle/dots-so/mso/s/SimulationPaused", "is none of"),
+            ("the end of another SO's simulation", "/lifecycle/essim/mso/s/SimulationDone", "is none of"),
+            ("the end of no model", "/lifecycle/dots-so/model/s//SimulationDone", "the model id \"\" is empty"),
+            ("without the slash in front", "lifecycle/dots-so/mso/s/DeployModels", "is none of"),
+            ("with a slash at the end", "/lifecycle/dots-so/mso/s/DeployModels/", "is none of"),
+            ("in other letters", "/lifecycle/dots-so/mso/s/deployModels", "is none of"),
+            ("a part too many", "/lifecycle/dots-so/mso/s/m/DeployModels", "is none of"),
+            ("nothing", "", "topic \"\" is none of"),
             (
                 "a request for no simulation",
                 "/lifecycle/dots-so/mso//DeployModels",
@@ -132,7 +176,7 @@ mod tests {
             ("ready, in no simulation", "/lifecycle/model/mso//m/ReadyForProcessing", "the simulation id \"\" is empty: it takes 1 to 63"),
             ("ready, and no model", "/lifecycle/model/mso/s//ReadyForProcessing", "the model id \"\" is empty"),
             ("ready, with a bad end", "/lifecycle/model/mso/s/m_/ReadyForProcessing", "the model id \"m_\" has '_' at an end"),
-            ("ready, on the short form", "/lifecycle/model/mso/m/ReadyForProcessing", "is neither"),
+            ("ready, on the short form", "/lifecycle/model/mso/m/ReadyForProcessing", "is none of"),
         ];
         for (phrase, topic, problem) in cases {
             let error = parse(topic, &so()).unwrap_err().to_string();
@@ -144,8 +188,16 @@ mod tests {
 
     #[test]
     fn we_subscribe_to_what_is_ours_alone() {
-        assert_eq!(filters(&so()), ["/lifecycle/dots-so/mso/+/DeployModels", "/lifecycle/model/mso/+/+/ReadyForProcessing"]);
-        assert_eq!(filters(&SimulatorName::new("").unwrap())[0], "/lifecycle//mso/+/DeployModels");
+        assert_eq!(
+            filters(&so()).all().collect::<Vec<_>>(),
+            [
+                "/lifecycle/dots-so/mso/+/DeployModels",
+                "/lifecycle/model/mso/+/+/ReadyForProcessing",
+                "/lifecycle/dots-so/mso/+/SimulationDone",
+                "/lifecycle/dots-so/model/+/+/SimulationDone",
+            ]
+        );
+        assert_eq!(filters(&SimulatorName::new("").unwrap()).needed[0], "/lifecycle//mso/+/DeployModels");
     }
 
     #[test]

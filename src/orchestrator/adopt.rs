@@ -8,10 +8,11 @@ use std::time::Duration;
 use log::Level;
 
 use super::deadline::Deadline;
+use super::done::cancelled;
 use super::event::{BadRequest, Body, DeployRequest};
 use super::held::{Arrival, Held, addressable_models};
 use super::kept::{Kept, doom_pieces};
-use super::pod_state::Verdict;
+use super::pod_state::{NO_EXIT_CODE, Verdict};
 use super::retention::KnownPod;
 use super::simulation::{Announced, Creation, Reported, Simulation};
 use super::{Orchestrator, SUBSCRIBERS_RETURN};
@@ -95,13 +96,14 @@ impl Orchestrator {
         }
         self.runs += 1;
         let keep_logs_hours = requests.first().map_or(0.0, |request| request.keep_logs_hours);
-        let simulation = Simulation::new(self.runs, keep_logs_hours);
+        let begun_at = self.records.get(&id).and_then(Kept::asked_at).map_or(now, |asked_at| self.moment(asked_at, now));
+        let simulation = Simulation::new(self.runs, keep_logs_hours, begun_at.instant);
         self.simulations.insert(id.clone(), simulation);
         let named = requests.len();
         for request in requests {
             self.add_models(request, now);
         }
-        self.apply_progress(&id, &progress);
+        self.apply_progress(&id, &progress, now);
         if let Some(kept) = self.records.get_mut(&id) {
             kept.named = named;
         }
@@ -187,12 +189,14 @@ impl Orchestrator {
     }
 
     /// The facts of the process before this one.
-    fn apply_progress(&mut self, id: &SimulationId, progress: &Progress) {
+    fn apply_progress(&mut self, id: &SimulationId, progress: &Progress, now: Now) {
+        let [done_at, cancelled_at] = [progress.done_at, progress.cancelled_at].map(|at| Some(self.moment(at?, now)));
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         simulation.repeats.clone_from(&progress.repeats);
         simulation.earlier_deploys.clone_from(&progress.earlier_deploys);
         simulation.replaced.extend(progress.replaced.iter().cloned());
         simulation.models_ready = Announced::by_earlier_process(progress.models_ready);
+        (simulation.done_at, simulation.cancelled_at) = (done_at, cancelled_at);
         if progress.error_reported {
             simulation.error = Reported::Acknowledged;
         }
@@ -204,11 +208,13 @@ impl Orchestrator {
             if progress.created.contains(number) {
                 model.creation = Creation::Lost;
             }
+            model.is_done = progress.done.contains(number);
             if progress.ready.contains(number) {
                 simulation.set_ready(&model_id);
             }
             if let Some(code) = progress.ended.get(&number) {
-                simulation.set_verdict(&model_id, &Verdict::recorded(*code));
+                let is_cancelled = *code == NO_EXIT_CODE && done_at.is_some();
+                simulation.set_verdict(&model_id, &if is_cancelled { cancelled() } else { Verdict::recorded(*code) });
                 if progress.told.contains(number) {
                     simulation.set_told(&model_id);
                 } else {
@@ -236,7 +242,7 @@ impl Orchestrator {
     }
 
     /// The list has been looked at: who has a pod has it now. Some simulations cannot go on.
-    pub(super) fn begin_with_what_is_listed(&mut self, cannot_go_on: &[SimulationId]) {
+    pub(super) fn begin_with_what_is_listed(&mut self, cannot_go_on: &[SimulationId], now: Now) {
         self.end_what_was_told_blindly();
         for simulation in self.simulations.values_mut() {
             simulation.end_may_be_told = simulation.ended == simulation.models.len();
@@ -249,6 +255,10 @@ impl Orchestrator {
         let lost = models.filter(|model| model.creation == Creation::Lost && model.waits_for_pod());
         let pods: Vec<Arc<NewPod>> = lost.map(|model| model.pod.clone()).collect();
         pods.iter().for_each(|pod| self.ask(pod));
+        self.mark_what_was_done_before(now);
+        for id in self.simulations.keys() {
+            self.deadlines.set(now.instant, Deadline::DoneIsDue(id.clone()));
+        }
         self.touched.extend(self.simulations.keys().cloned());
     }
 

@@ -18,6 +18,8 @@ pub(super) enum Deadline {
     PodIsDue(PodName),
     /// Who ran when we began to listen should have been heard.
     ReadiesAreOverdue(SimulationId),
+    /// Of models that are not wanted any more, or of a simulation that has lived for long.
+    DoneIsDue(SimulationId),
     /// Of what its models wait for there is something to say, or one is to be given up.
     PendingIsDue(SimulationId),
     /// Nobody deployed the model that said ready.

@@ -71,7 +71,7 @@ impl Orchestrator {
             // Of its last run, at the latest now, nothing is waited for any more.
             self.deadlines.cancel(&Deadline::RequestIsLost(id.clone()));
             self.runs += 1;
-            self.simulations.insert(id.clone(), Simulation::new(self.runs, request.keep_logs_hours));
+            self.simulations.insert(id.clone(), Simulation::new(self.runs, request.keep_logs_hours, came.at));
             self.replace_pods_of_ended_run(&id);
         }
         let simulation = self.simulations.get_mut(&id)?;
@@ -85,6 +85,8 @@ impl Orchestrator {
         }
         self.add_models(request, now);
         self.fail_behind_unrecorded(&id);
+        self.mark_what_is_done(&id, came.at, now);
+        self.await_done(&id, now);
         self.touched.insert(id);
         None
     }
@@ -448,7 +450,8 @@ impl Orchestrator {
                 self.judge_name(&name, &id, &model_id, &pod, now);
                 self.observe(&pod, now);
                 self.believe_what_has_stayed(&id, &model_id, now);
-                return self.give_up_what_is_overdue(&id, &model_id, now);
+                self.give_up_what_is_overdue(&id, &model_id, now);
+                return self.end_what_is_over(&id, &model_id, now);
             }
             Ok(Answer::Done) => return,
             Err(error) => error,

@@ -50,6 +50,13 @@ pub enum BrokerEvent {
         /// `None` at QoS 0.
         delivery: Option<Delivery>,
     },
+    SimulationDone {
+        simulation: SimulationId,
+        /// It was sent to this one, and may be the normal end; `None`: to us, which cancels all of it.
+        model: Option<ModelId>,
+        /// `None` at QoS 0.
+        delivery: Option<Delivery>,
+    },
 }
 
 /// One delivery of a message to us that the broker wants acknowledged. Until then it keeps the message, and delivers it again, on the

@@ -11,7 +11,7 @@ use super::event::{BadRequest, Command, Delivery, DeployRequest, MessageId};
 use super::kept::Kept;
 use super::pod_state::Verdict;
 use super::refusal::Refusal;
-use super::simulation::Reported;
+use super::simulation::{Reported, Simulation};
 use super::{Orchestrator, Tell};
 use crate::clock::Now;
 use crate::ids::{DeployId, ModelId, SimulationId, TopicSegment};
@@ -57,7 +57,7 @@ impl Orchestrator {
         if self.is_being_refused(&simulation, &request, came) {
             return;
         }
-        match (self.why_it_waits(&request), request) {
+        match (self.why_it_waits(&request, came), request) {
             (Some(why), request) => self.hold_request(Held { simulation, request, came }, why, now),
             (None, Ok(request)) => {
                 let id = request.simulation.clone();
@@ -110,11 +110,18 @@ impl Orchestrator {
     }
 
     /// What a request means depends on what runs.
-    pub(super) fn why_it_waits(&self, request: &Result<DeployRequest, BadRequest>) -> Option<&'static str> {
+    pub(super) fn why_it_waits(&self, request: &Result<DeployRequest, BadRequest>, came: Arrival) -> Option<&'static str> {
         if self.api.lists == 0 {
             return Some("what runs is not known yet");
         }
-        let id = &request.as_ref().ok()?.simulation;
+        let request = request.as_ref().ok()?;
+        let id = &request.simulation;
+        let is_of_run = |simulation: &Simulation| simulation.deploys.contains(&request.id) || simulation.repeats.contains(&request.id);
+        let is_for_next_run =
+            |simulation: &Simulation| simulation.is_done() && !(is_of_run(simulation) && came.is_right_after_a_reconnect());
+        if self.simulations.get(id).is_some_and(is_for_next_run) {
+            return Some("its last run is done, and has not ended");
+        }
         if self.simulations.get(id).is_some_and(|simulation| simulation.end_may_be_told) {
             return Some("all models of its last run have ended, and that is told once more");
         }
@@ -127,12 +134,13 @@ impl Orchestrator {
     pub(super) fn handle_held(&mut self, now: Now) {
         self.handle_held_requests = false;
         for held in std::mem::take(&mut self.held_requests) {
-            if self.why_it_waits(&held.request).is_some() {
+            if self.why_it_waits(&held.request, held.came).is_some() {
                 self.held_requests.push(held);
             } else {
                 self.on_request(held.simulation, held.request, held.came, now);
             }
         }
+        self.forget_dones();
     }
 
     fn hold_request(&mut self, held: Held, why: &str, now: Now) {
@@ -274,6 +282,10 @@ impl Refused {
 }
 
 impl Held {
+    pub(super) fn is_for(&self, id: &SimulationId) -> bool {
+        self.simulation.as_str() == id.as_str()
+    }
+
     fn as_refused(&self) -> Option<Refused> {
         Refused::of(&self.simulation, &self.request.as_ref().map(|request| &request.id), self.came)
     }

@@ -184,6 +184,12 @@ impl Kept {
         self.objects.insert(record.name.clone(), object);
     }
 
+    /// When the first of its requests was asked for, in the API server's time.
+    pub(super) fn asked_at(&self) -> Option<UnixTime> {
+        let times = self.objects.values().filter_map(|object| object.asked_at);
+        times.reduce(|first, other| if other < first { other } else { first })
+    }
+
     /// What stands in the way of this call.
     pub(super) fn trouble_of(&self, call: &RecordCall) -> &Trouble {
         match call {

@@ -111,7 +111,7 @@ impl Orchestrator {
     /// Of these pods, in the order of their numbers.
     fn adopt_unrecorded(&mut self, id: &SimulationId, pods: impl Iterator<Item = NewPod>, mark: Option<Mark>, goes_on: bool, now: Now) {
         self.runs += 1;
-        let mut simulation = Simulation::new(self.runs, 0.0);
+        let mut simulation = Simulation::new(self.runs, 0.0, now.instant);
         for pod in pods {
             if !simulation.deploys.contains(&pod.deploy) {
                 simulation.deploys.push(pod.deploy.clone());

@@ -4,7 +4,7 @@
 
 use super::obstacle::{self, Obstacle};
 use crate::clock::UnixTime;
-use crate::kube::pod::{ContainerStatus, Pod, Terminated};
+use crate::kube::pod::{ContainerStatus, Pod, STOP_DEADLINE_SECONDS, Terminated};
 
 /// A model without an exit code of its container has this one: no process can end with it.
 pub const NO_EXIT_CODE: i32 = -1;
@@ -65,6 +65,10 @@ pub enum Observation {
 
 /// What the pod says of the model whose request named `image`.
 pub fn observe(pod: &Pod, image: Option<&str>) -> Observation {
+    if was_stopped(pod) {
+        let message = "this service stopped it, and restarted before it had told why";
+        return Observation::Ended(Verdict::failed_without_code("Stopped", message));
+    }
     let container = model_container(pod, image);
     let status = pod.status.container_statuses.iter().find(|status| status.name == container);
     match (status.and_then(|status| terminated(pod, status)), pod.status.phase.as_str()) {
@@ -82,6 +86,11 @@ pub fn observe(pod: &Pod, image: Option<&str>) -> Observation {
             None => Observation::Alive,
         },
     }
+}
+
+/// By us: the kubelet ends so what has the deadline that we set. What that model's end was told for is known, unless we have restarted.
+fn was_stopped(pod: &Pod) -> bool {
+    pod.status.reason == "DeadlineExceeded" && pod.spec.active_deadline_seconds == Some(STOP_DEADLINE_SECONDS)
 }
 
 /// Which of the pod's containers is the model: webhooks add containers, in front too.
@@ -261,6 +270,11 @@ mod tests {
                 ended(false, -1, "Evicted: low on memory (container exit code 0)"),
             ),
             (
+                "37: past a deadline that somebody set",
+                json!({"phase": "Failed", "reason": "DeadlineExceeded", "message": "m", "containerStatuses": terminated(143, "Error")}),
+                ended(false, 143, "DeadlineExceeded: m"),
+            ),
+            (
                 "25: started again, though it is never to be",
                 json!({"phase": "Running", "containerStatuses": [{
                     "name": "so-sim-m1",
@@ -363,5 +377,16 @@ mod tests {
         ]}))
         .unwrap();
         assert_eq!(observe(&meshed, None), ended(true, 0, "Success!"), "the sidecar keeps the pod running");
+    }
+
+    #[test]
+    fn a_pod_past_the_deadline_with_which_we_stop_was_stopped_by_us_whatever_its_code() {
+        for code in [0, 143] {
+            let state = json!({"terminated": {"exitCode": code, "reason": "Error"}});
+            let mut pod = pod(json!({"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": container(state)}));
+            pod.spec.active_deadline_seconds = Some(1);
+            let why = "Stopped: this service stopped it, and restarted before it had told why";
+            assert_eq!(observe(&pod, None), ended(false, -1, why));
+        }
     }
 }

@@ -202,7 +202,7 @@ impl Orchestrator {
         }
         if self.api.lists == 1 {
             self.calls.open();
-            self.begin_with_what_is_listed(&cannot_go_on);
+            self.begin_with_what_is_listed(&cannot_go_on, now);
             self.await_readies(now);
             self.clean_up_what_has_ended(pods, now);
             self.say_what_is_left(now);

@@ -9,6 +9,7 @@ use super::kept::Revision;
 use super::marks::Mark;
 use super::pending::Pending;
 use super::pod_state::{NO_EXIT_CODE, Verdict};
+use crate::clock::Now;
 use crate::config::ReportErrors;
 use crate::ids::{DeployId, ModelId, Uid};
 use crate::kube::pod::NewPod;
@@ -23,6 +24,14 @@ const DEPLOYS_REMEMBERED: usize = 32;
 pub(super) struct Simulation {
     pub run: Run,
     pub keep_logs_hours: f64,
+    /// When it was asked for.
+    pub begun_at: Instant,
+    /// When the last `SimulationDone` of it came, to whomever.
+    pub done_at: Option<Now>,
+    /// Since when all of it is to end.
+    pub cancelled_at: Option<Now>,
+    /// That models go on after `SimulationDone` was said.
+    pub overrun_said: bool,
     /// The requests that it came with, in order: models are numbered through them.
     pub deploys: Vec<DeployId>,
     /// Those of which no pod is made until a restart would find them.
@@ -69,6 +78,8 @@ pub(super) struct Model {
     /// How many lists there had been when its create went out.
     pub lists_before: u64,
     pub ready: bool,
+    /// It was sent `SimulationDone`.
+    pub is_done: bool,
     /// The pod that runs it, once one is known.
     pub uid: Option<Uid>,
     pub verdict: Option<Verdict>,
@@ -150,10 +161,14 @@ pub(super) enum Creation {
 }
 
 impl Simulation {
-    pub(super) fn new(run: Run, keep_logs_hours: f64) -> Self {
+    pub(super) fn new(run: Run, keep_logs_hours: f64, begun_at: Instant) -> Self {
         Self {
             run,
             keep_logs_hours,
+            begun_at,
+            done_at: None,
+            cancelled_at: None,
+            overrun_said: false,
             deploys: Vec::new(),
             unrecorded: Vec::new(),
             repeats: Vec::new(),
@@ -183,18 +198,20 @@ impl Simulation {
         self.ready == self.models.len()
             && self.failed == 0
             && self.lost.is_empty()
+            && !self.is_done()
             && matches!(self.models_ready, Announced::No | Announced::WhenRecorded(_))
             && !self.models.values().any(Model::waits_for_pod)
     }
 
-    /// Who waits for a model that failed is to know, and does not yet. What else has failed by then is told with it.
+    /// Who waits for a model that failed is to know, and does not yet. What else has failed by then is told with it. Once it has ended the
+    /// simulation, it would make a failure of a success.
     pub(super) fn error_is_due(&self, report: ReportErrors) -> bool {
         let is_wanted = match report {
             ReportErrors::Never => false,
             ReportErrors::BeforeReady => self.models_ready != Announced::Acknowledged,
             ReportErrors::Always => true,
         };
-        is_wanted && self.failed > 0 && self.error == Reported::No && self.failures().next().is_some()
+        is_wanted && self.done_at.is_none() && self.failed > 0 && self.error == Reported::No && self.failures().next().is_some()
     }
 
     /// Models that have failed, which is told.
@@ -274,6 +291,9 @@ impl Simulation {
             told: numbers(&|model| model.told),
             models_ready: self.models_ready.recorded(),
             error_reported: self.error == Reported::Acknowledged,
+            done: numbers(&|model| model.is_done),
+            done_at: self.done_at.map(|at| at.unix),
+            cancelled_at: self.cancelled_at.map(|at| at.unix),
             over: None,
         }
     }
@@ -296,6 +316,7 @@ impl Model {
             creation,
             lists_before: 0,
             ready: false,
+            is_done: false,
             uid: None,
             verdict: None,
             ended_by_us: false,

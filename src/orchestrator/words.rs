@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::deploy::named;
+use super::done::CANCELLED;
 use super::obstacle::Obstacle;
 use super::pod_state::{NO_EXIT_CODE, Verdict};
 use crate::ids::{ModelId, SimulationId};
@@ -97,6 +98,8 @@ fn advice(reason: &str) -> &'static str {
         "Evicted" | "Preempting" | "NodeShutdown" | "Terminated" | "Shutdown" => "Start the simulation again, on nodes with more room.",
         "PodDeleted" | "PodReplaced" => "Somebody deleted its pod: start the simulation again.",
         "WaitingForReady" => "See what it does in the log of its pod, or give it more time: READY_TIMEOUT.",
+        CANCELLED => "It was asked for.",
+        "SimulationTimeout" => "Raise SIMULATION_TIMEOUT where simulations live for longer.",
         "InvalidRequest" => "Mend the request.",
         "RecordNotRead" | "TooManyModels" => "Do that, or let other simulations end first.",
         "NameConflict" => "Wait until the other pod is gone, or take another simulation id.",

@@ -33,6 +33,8 @@ struct Run<'a> {
     pods: Vec<&'a PodLife>,
     /// Since when it may fail as nobody knows whether its `ModelsReady` went out.
     in_doubt_at: Option<Duration>,
+    /// Since when its SO has ended it: what does not end by itself is ended.
+    done_at: Option<Duration>,
     /// Since when nobody goes on with it, and its pods stay: its record may not be read, and nothing else tells of it.
     left_alone_at: Option<Duration>,
     /// It may have failed as it had no record: of a model that had no pod then nothing told.
@@ -103,6 +105,7 @@ fn runs(report: &Report) -> Vec<Run<'_>> {
                     heard: Vec::new(),
                     pods: Vec::new(),
                     in_doubt_at: None,
+                    done_at: report.done.iter().find(|(_, of)| *of == asked.simulation).map(|(at, _)| *at),
                     left_alone_at: None,
                     has_lost_what_has_no_pod: false,
                     in_the_way: Vec::new(),
@@ -241,7 +244,7 @@ fn judge_words(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
         if failed_at.as_ref().is_some_and(is_known) {
             wrong("ModelsReady although a model had failed long before");
         }
-    } else if all_ready_at.is_some() && failed_at.is_none() && run.in_doubt_at.is_none() && run.left_alone_at.is_none() {
+    } else if all_ready_at.is_some() && failed_at.is_none() && run.in_doubt_at.or(run.done_at).is_none() && run.left_alone_at.is_none() {
         wrong("no ModelsReady although all said ready and none has failed");
     } else if all_ready_at.is_some() && run.left_alone_at.is_none() && goes_on_unheard(run) {
         wrong("neither ModelsReady nor a failure");
@@ -272,7 +275,9 @@ fn judge_words(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
         (Some(failed_at), Some(_)) if knows_of_it && models_ready.first().is_some_and(|ready_at| ready_at < failed_at) => {
             wrong("ErrorOccurred after ModelsReady");
         }
-        (Some(_), None) if models_ready.is_empty() && run.left_alone_at.is_none() => wrong("neither ModelsReady nor ErrorOccurred"),
+        (Some(_), None) if models_ready.is_empty() && run.left_alone_at.or(run.done_at).is_none() => {
+            wrong("neither ModelsReady nor ErrorOccurred")
+        }
         _ => {}
     }
     if knows_of_it && errors.first().zip(ends.first()).is_some_and(|(error, end)| error > end) {
@@ -331,7 +336,7 @@ fn judge_verdicts(run: &Run<'_>, report: &Report, wrongs: &mut Vec<String>) {
         let of_model = |pod: &&&PodLife| Report::of_pod(&pod.name).1 == *model;
         let has_such_an_end = |pod: &&PodLife| *exit_code == NO_EXIT_CODE || is_own_end(&pod);
         let is_in_the_way = run.in_the_way.iter().filter(of_model).any(has_such_an_end);
-        let was_ended_openly = *exit_code == NO_EXIT_CODE && run.in_doubt_at.is_some_and(|at| at <= heard.at);
+        let was_ended_openly = *exit_code == NO_EXIT_CODE && [run.in_doubt_at, run.done_at].into_iter().flatten().any(|at| at <= heard.at);
         if !pods.iter().any(|pod| is_own_end(pod) || is_by_hand(pod)) && !was_ended_openly && !is_in_the_way {
             wrongs.push(format!("{}/{model}: told {exit_code}, which is not how it ended: {pods:?}", run.simulation));
         }
@@ -352,7 +357,7 @@ fn judge_pods(run: &Run<'_>, wrongs: &mut Vec<String>) {
     for model in run.asked.iter().flat_map(|asked| &asked.models) {
         let has_pod = run.pods.iter().any(|pod| Report::of_pod(&pod.name).1 == *model);
         let is_in_the_way = run.in_the_way.iter().any(|pod| Report::of_pod(&pod.name).1 == *model);
-        if !has_pod && run.in_doubt_at.is_none() && run.left_alone_at.is_none() && !is_in_the_way {
+        if !has_pod && run.in_doubt_at.or(run.done_at).or(run.left_alone_at).is_none() && !is_in_the_way {
             wrongs.push(format!("{}/{model} never had a pod", run.simulation));
         }
     }
@@ -379,7 +384,9 @@ fn judge_deletions(report: &Report, runs: &[Run<'_>], wrongs: &mut Vec<String>) 
         });
         // The service knows of a node what it was shown.
         let is_ended_before_it_began = (!pod.had_node || report.lists_are_old)
-            && runs.iter().any(|run| run.simulation == simulation && run.in_doubt_at.is_some_and(|at| at <= deletion.at));
+            && runs.iter().any(|run| {
+                run.simulation == simulation && [run.in_doubt_at, run.done_at].into_iter().flatten().any(|at| at <= deletion.at)
+            });
         if !is_past_its_time && !is_replaced && !is_ended_before_it_began {
             wrongs.push(format!("{} was deleted at {:?} and nobody asked for it: {pod:?}", pod.name, deletion.at));
         }

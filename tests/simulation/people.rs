@@ -120,6 +120,14 @@ impl World {
         self.publish(format!("/lifecycle/so/mso/{simulation}/DeployModels"), message.encode_to_vec());
     }
 
+    pub fn says_done(&mut self, index: usize) {
+        let (_, simulation, model) = self.workload.dones[index];
+        self.say(&format!("SO says that {simulation} is done, to {}", model.unwrap_or("us")));
+        self.report.done.push((self.since, simulation.to_owned()));
+        let about = model.map_or_else(|| format!("mso/{simulation}"), |model| format!("model/{simulation}/{model}"));
+        self.publish(format!("/lifecycle/so/{about}/SimulationDone"), Vec::new());
+    }
+
     pub fn container_starts(&mut self, id: ContainerId) {
         self.cluster.container_started(&id, self.unix());
         let Some(pod) = self.containers.get(&id).cloned() else { return };

@@ -77,6 +77,8 @@ pub struct Report {
     pub records_were_forbidden: bool,
     pub heard: Vec<Heard>,
     pub asked: Vec<Asked>,
+    /// When the SO said `SimulationDone` to somebody, and of which simulation.
+    pub done: Vec<(Duration, String)>,
     /// By uid.
     pub pods: BTreeMap<String, PodLife>,
     pub deletions: Vec<Deletion>,

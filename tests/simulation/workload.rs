@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Workload {
     pub name: &'static str,
     pub requests: Vec<Request>,
+    /// When the SO says `SimulationDone`, of which simulation, and to whom: a model, or us.
+    pub dones: Vec<(Duration, &'static str, Option<&'static str>)>,
     /// By pod name; in each of its runs.
     pub behaviours: BTreeMap<String, Behaviour>,
     /// By then all is over and cleaned up, whatever went wrong in the first minutes.
@@ -59,6 +61,10 @@ const ENDS_BY_ITSELF: Behaviour = Behaviour { says_ready: Some(seconds(1)), ends
 const RUNS_LONG: Behaviour = Behaviour { says_ready: Some(seconds(2)), ends: Ends::AfterModelsReady(seconds(400), 0) };
 const IS_READY_LATE: Behaviour = Behaviour { says_ready: Some(seconds(200)), ends: Ends::AfterModelsReady(seconds(200), 0) };
 
+/// Past the horizon.
+const HANGS: Behaviour = Behaviour { says_ready: None, ends: Ends::AfterStart(seconds(3600), 0) };
+const HANGS_WHEN_READY: Behaviour = Behaviour { says_ready: Some(seconds(2)), ends: Ends::AfterStart(seconds(3600), 0) };
+
 const SLOW: Behaviour = Behaviour { says_ready: Some(seconds(6)), ends: Ends::AfterStart(seconds(10), 0) };
 
 fn at(seconds: u64, simulation: &'static str, models: &[&'static str]) -> Request {
@@ -67,7 +73,7 @@ fn at(seconds: u64, simulation: &'static str, models: &[&'static str]) -> Reques
 
 fn workload<const N: usize>(name: &'static str, requests: Vec<Request>, behaviours: [(&str, Behaviour); N]) -> Workload {
     let behaviours = behaviours.map(|(model, behaviour)| (format!("so-{model}"), behaviour)).into();
-    Workload { name, requests, behaviours, horizon: seconds(45 * 60) }
+    Workload { name, requests, dones: Vec::new(), behaviours, horizon: seconds(45 * 60) }
 }
 
 pub fn all() -> Vec<Workload> {
@@ -120,5 +126,21 @@ pub fn all() -> Vec<Workload> {
             vec![Request { keep_logs_hours: 0.0, ..at(5, "sim-a", &["m1", "m2"]) }],
             [("sim-a-m1", GOOD), ("sim-a-m2", CRASHES_AFTER_READY)],
         ),
+        Workload {
+            dones: vec![(seconds(20), "sim-a", None)],
+            ..workload(
+                "cancelled",
+                vec![at(5, "sim-a", &["m1", "m2", "m3"])],
+                [("sim-a-m1", HANGS), ("sim-a-m2", HANGS_WHEN_READY), ("sim-a-m3", SLOW)],
+            )
+        },
+        Workload {
+            dones: vec![(seconds(12), "sim-a", Some("m1")), (seconds(12), "sim-a", Some("m2"))],
+            ..workload("done before all are ready", vec![at(5, "sim-a", &["m1", "m2"])], [("sim-a-m1", HANGS), ("sim-a-m2", SLOW)])
+        },
+        Workload {
+            dones: vec![(seconds(16), "sim-a", Some("m1")), (seconds(16), "sim-a", Some("m2"))],
+            ..workload("done, and all end by themselves", vec![at(5, "sim-a", &["m1", "m2"])], [("sim-a-m1", GOOD), ("sim-a-m2", GOOD)])
+        },
     ]
 }

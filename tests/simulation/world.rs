@@ -74,6 +74,7 @@ pub struct World {
 
 pub enum Item {
     Asks(usize),
+    SaysDone(usize),
     Strikes(Fault),
     Begins,
     /// A request of the service at the API server.
@@ -182,6 +183,9 @@ impl World {
                 self.at(*at, Item::Asks(index));
             }
         }
+        for (index, (at, ..)) in self.workload.dones.clone().into_iter().enumerate() {
+            self.at(at, Item::SaysDone(index));
+        }
         for strike in self.plan.strikes.clone() {
             if let When::At(at) = strike.when {
                 self.at(at, Item::Strikes(strike.fault));
@@ -228,6 +232,7 @@ impl World {
     fn happens(&mut self, item: Item) {
         match item {
             Item::Asks(index) => self.asks(index),
+            Item::SaysDone(index) => self.says_done(index),
             Item::Strikes(fault) => self.strikes(fault),
             Item::Begins => self.service_begins(),
             Item::Arrives(in_flight) => self.arrives(in_flight),
