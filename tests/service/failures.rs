@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::service::Service;
 use crate::support::stage::{FAILED_WITHOUT_CODE, Simulation, Stage};
-use crate::support::{Ground, manifests::apply};
+use crate::support::{Ground, LIMIT, manifests::apply};
 
 /// One model, which fails without a code: the reason and the message that the SO is told.
 fn fails_without_code(simulation: &Simulation<'_>) -> (String, String) {
@@ -16,6 +16,13 @@ fn fails_without_code(simulation: &Simulation<'_>) -> (String, String) {
     let (reason, message) = simulation.why("model-0");
     assert_eq!(simulation.error(), format!("Simulation {} fails. {message}", simulation.id));
     (reason, message)
+}
+
+/// For each container.
+fn demand_much_cpu(stage: &Stage) {
+    let metadata = json!({"name": "much", "namespace": stage.namespace.name});
+    let limits = json!([{"type": "Container", "defaultRequest": {"cpu": "1000"}, "default": {"cpu": "1000"}}]);
+    apply(&[json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": {"limits": limits}})]);
 }
 
 fn assert_names(text: &str, words: &[&str]) {
@@ -77,11 +84,7 @@ fn the_so_is_told_what_the_code_of_a_crash_means() {
 fn a_pod_for_which_there_is_too_little_cpu_fails_its_model_in_time_and_is_deleted() {
     let stage = Stage::on(Ground::Real);
     let _mso = stage.start_mso_with("UNSCHEDULABLE_TIMEOUT", "3");
-    let namespace = &stage.namespace.name;
-    let limits = json!([{"type": "Container", "defaultRequest": {"cpu": "1000"}, "default": {"cpu": "1000"}}]);
-    apply(&[
-        json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "much", "namespace": namespace}, "spec": {"limits": limits}}),
-    ]);
+    demand_much_cpu(&stage);
     let simulation = stage.simulation();
     simulation.deploy(0.0, &["model-0"]);
     let (reason, message) = fails_without_code(&simulation);
@@ -114,4 +117,39 @@ fn a_quota_that_demands_limits_is_told_at_once() {
     let (reason, message) = fails_without_code(&simulation);
     assert_eq!(reason, "QuotaRequiresResources");
     assert_names(&message, &["must specify limits.cpu", "Change the quota"]);
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's node has room for everything"]
+fn a_cancelled_simulation_gives_back_at_once_what_has_no_node() {
+    let stage = Stage::on(Ground::Real);
+    let _mso = stage.start_mso();
+    demand_much_cpu(&stage);
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    stage.namespace.wait_for_phase(&simulation.pod_name("model-0"), "Pending");
+    stage.so.publish(&format!("/lifecycle/{}/mso/{}/SimulationDone", stage.simulator, simulation.id), Vec::new());
+    simulation.hear("AllModelsHaveTerminated");
+    assert_eq!(simulation.heard(), [&format!("model-0/ModelHasTerminated {FAILED_WITHOUT_CODE}"), "AllModelsHaveTerminated"]);
+    assert_eq!(simulation.why("model-0").0, "Cancelled");
+    stage.namespace.wait_until_gone(&simulation.pod_name("model-0"));
+}
+
+/// Two minutes are its grace.
+#[test]
+#[ignore = "only on the real ground: it takes two minutes"]
+fn a_model_that_hangs_before_it_is_ready_is_stopped_after_simulation_done_and_its_log_stays() {
+    let stage = Stage::on(Ground::Real);
+    let mso = stage.start_mso();
+    let simulation = stage.simulation();
+    // It hears nothing that is for model-0.
+    let hangs = simulation.model("model-0", &[("READY_AFTER_SECONDS", "never"), ("MODEL_ID", "another")]);
+    simulation.send(&simulation.request(1.0, vec![hangs, simulation.model("model-1", &[])]));
+    stage.namespace.wait_for_phase(&simulation.pod_name("model-0"), "Running");
+    mso.line(&format!("Model {}/model-1 is ready.", simulation.id));
+    simulation.end_models(&["model-0", "model-1"]);
+    simulation.hear_within(3 * LIMIT, "AllModelsHaveTerminated");
+    let cancelled = format!("model-0/ModelHasTerminated {FAILED_WITHOUT_CODE}");
+    assert_eq!(simulation.heard(), ["model-1/ModelHasTerminated", &cancelled, "AllModelsHaveTerminated"]);
+    stage.namespace.wait_for_phase(&simulation.pod_name("model-0"), "Failed");
 }
