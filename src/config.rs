@@ -156,7 +156,7 @@ impl ReportErrors {
 }
 
 /// Every variable that is read. The last two are Kubernetes' own, in each pod.
-pub const NAMES: [&str; 37] = [
+pub const NAMES: [&str; 39] = [
     "SIMULATOR_NAME",
     "KUBERNETES_HOST",
     "KUBERNETES_PORT",
@@ -189,6 +189,8 @@ pub const NAMES: [&str; 37] = [
     "DENIED_TIMEOUT",
     "QUOTA_TIMEOUT",
     "READY_TIMEOUT",
+    "TERMINATING_TIMEOUT",
+    "NODE_LOST_TIMEOUT",
     "DONE_GRACE",
     "SIMULATION_TIMEOUT",
     "REPORT_ERRORS",

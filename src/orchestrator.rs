@@ -58,7 +58,6 @@ use done::CANCELLED;
 use event::{BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent, Verb};
 use held::{Arrival, Held, Refused, ToldBlindly};
 use kept::{Kept, Revision};
-use obstacle::Kind;
 use pod_state::{NO_EXIT_CODE, Verdict};
 use refusal::{Reason, Remedy, refusal};
 use retention::{Ended, KnownPod};
@@ -557,7 +556,7 @@ impl Orchestrator {
     fn conclude(&mut self, id: &SimulationId, model_id: &ModelId, verdict: Verdict, tell: Tell) {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         let pending = simulation.models.get(model_id).and_then(|model| model.pending.as_ref());
-        let never_ran = verdict.exit_code == NO_EXIT_CODE && pending.is_some_and(|pending| pending.obstacle.kind != Kind::NotReady);
+        let never_ran = verdict.exit_code == NO_EXIT_CODE && pending.is_some_and(|pending| pending.obstacle.kind.is_before_the_run());
         if !simulation.set_verdict(model_id, &verdict) {
             return;
         }

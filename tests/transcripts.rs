@@ -1373,6 +1373,50 @@ fn a_simulation_goes_on_without_a_later_request_whose_pieces_are_gone_unless_a_p
     }
 }
 
+#[test]
+fn a_pod_that_somebody_deletes_is_said_and_its_model_given_up_where_it_does_not_go() {
+    let mut session = Session::begun();
+    let (m1, m2) = (pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2"));
+    session.deploys(1, "sim", &["m1", "m2"], HOUR);
+    session.created(&m1);
+    session.created(&m2);
+    session.ready("sim", "m1");
+    session.ready("sim", "m2");
+    session.acknowledged();
+    let deleted =
+        with(with(m1, "/metadata/deletionTimestamp", json!("2023-11-14T22:13:50Z")), "/metadata/deletionGracePeriodSeconds", json!(30));
+    session.shows("deleted, with its grace", &deleted);
+    session.passes(2.0);
+    session.passes(88.0);
+    session.got(&deleted);
+    session.acknowledged();
+    session.matches("a_pod_that_does_not_go");
+}
+
+#[test]
+fn a_node_that_is_lost_is_said_and_so_is_that_it_is_back_and_what_took_a_pod_away() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    let condition = |r#type: &str, reason: &str| {
+        let condition = json!([{"type": r#type, "status": "True", "reason": reason, "message": "why"}]);
+        with(m1.clone(), "/status/conditions", condition)
+    };
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&m1);
+    session.ready("sim", "m1");
+    session.acknowledged();
+    session.shows("of a node that is lost", &condition("Ready", "NodeStatusUnknown"));
+    session.passes(1.0);
+    session.shows("of a node that is back", &m1);
+    session.passes(1.0);
+    let evicted = condition("DisruptionTarget", "EvictionByEvictionAPI");
+    session.shows("about to be evicted", &evicted);
+    session.passes(1.0);
+    session.deleted(&evicted);
+    session.fails("get so-sim-m1", refused(404, "not found"));
+    session.matches("a_lost_node_and_an_eviction");
+}
+
 fn done_event(simulation: &str, model: Option<&str>) -> Event {
     let model = model.map(|model| ModelId::new(model).unwrap());
     Event::Broker(BrokerEvent::SimulationDone { simulation: SimulationId::new(simulation).unwrap(), model, delivery: None })

@@ -28,6 +28,10 @@ pub struct Limits {
     pub quota: Option<Duration>,
     /// The container runs, and its model does not say that it is ready.
     pub ready: Option<Duration>,
+    /// A pod that somebody deleted is still there, after its grace.
+    pub terminating: Option<Duration>,
+    /// The node of a pod does not report. It may come back, and the container with it.
+    pub node_lost: Option<Duration>,
     /// A model that was ready goes on after `SimulationDone`: it may write its results.
     pub done: Option<Duration>,
     /// A simulation lives, from its request on: an SO may be gone for good.
@@ -41,7 +45,7 @@ pub(super) struct Setting {
     pub of: fn(&mut Limits) -> &mut Option<Duration>,
 }
 
-pub(super) const SETTINGS: [Setting; 14] = [
+pub(super) const SETTINGS: [Setting; 16] = [
     Setting { name: "UNSCHEDULABLE_TIMEOUT", seconds: 1800, of: |limits| &mut limits.unschedulable },
     Setting { name: "CONTAINER_CREATING_TIMEOUT", seconds: 900, of: |limits| &mut limits.container_creating },
     Setting { name: "IMAGE_PULL_TIMEOUT", seconds: 300, of: |limits| &mut limits.image_pull },
@@ -54,6 +58,8 @@ pub(super) const SETTINGS: [Setting; 14] = [
     Setting { name: "DENIED_TIMEOUT", seconds: 120, of: |limits| &mut limits.denied },
     Setting { name: "QUOTA_TIMEOUT", seconds: 900, of: |limits| &mut limits.quota },
     Setting { name: "READY_TIMEOUT", seconds: 0, of: |limits| &mut limits.ready },
+    Setting { name: "TERMINATING_TIMEOUT", seconds: 60, of: |limits| &mut limits.terminating },
+    Setting { name: "NODE_LOST_TIMEOUT", seconds: 0, of: |limits| &mut limits.node_lost },
     Setting { name: "DONE_GRACE", seconds: 0, of: |limits| &mut limits.done },
     Setting { name: "SIMULATION_TIMEOUT", seconds: 0, of: |limits| &mut limits.simulation },
 ];
@@ -72,6 +78,8 @@ impl Limits {
         denied: None,
         quota: None,
         ready: None,
+        terminating: None,
+        node_lost: None,
         done: None,
         simulation: None,
     };

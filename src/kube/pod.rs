@@ -60,6 +60,7 @@ pub struct Metadata {
     pub resource_version: String,
     /// When the pod's grace ends, not when the delete was asked for.
     pub deletion_timestamp: Option<Timestamp>,
+    pub deletion_grace_period_seconds: Option<u64>,
     pub creation_timestamp: Option<Timestamp>,
     #[serde(deserialize_with = "or_default")]
     pub labels: Labels,

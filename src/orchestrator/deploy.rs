@@ -460,7 +460,8 @@ impl Orchestrator {
         match (uid, creation) {
             (Some(uid), _) if error.is_not_found() => {
                 self.on_gone(&name, &uid);
-                self.conclude(&id, &model_id, deleted_by_others(), Tell::WhenRecorded);
+                let why = self.pods.get(&name).and_then(|known| known.disruption.clone());
+                self.conclude(&id, &model_id, deleted_by_others(why), Tell::WhenRecorded);
             }
             (None, Creation::Refused(verdict)) if error.is_not_found() || is_refused => {
                 self.conclude(&id, &model_id, verdict, Tell::WhenRecorded)
@@ -468,7 +469,7 @@ impl Orchestrator {
             (None, Creation::NameTaken) if error.is_not_found() => {
                 self.wait_for_name(&id, &model_id, Duration::ZERO, now);
             }
-            (None, Creation::Lost) if error.is_not_found() => self.conclude(&id, &model_id, deleted_by_others(), Tell::WhenRecorded),
+            (None, Creation::Lost) if error.is_not_found() => self.conclude(&id, &model_id, deleted_by_others(None), Tell::WhenRecorded),
             // It was answered otherwise since.
             (None, Creation::WaitsForRecord | Creation::Due | Creation::WaitsForName | Creation::Done) => {}
             (uid, _) if is_refused && attempt >= QUESTION_ATTEMPTS => {
@@ -517,7 +518,7 @@ impl Orchestrator {
         };
         match model.creation.clone() {
             Creation::Refused(verdict) => self.conclude(id, model_id, verdict, Tell::WhenRecorded),
-            Creation::Lost => self.conclude(id, model_id, deleted_by_others(), Tell::WhenRecorded),
+            Creation::Lost => self.conclude(id, model_id, deleted_by_others(None), Tell::WhenRecorded),
             Creation::WaitsForRecord => {}
             Creation::Due | Creation::NameTaken | Creation::WaitsForName | Creation::Done if is_patient => {
                 self.wait_for_name(id, model_id, TERMINATING_POLL, now);
@@ -557,8 +558,10 @@ pub(super) fn verdict(refusal: &Refusal) -> Verdict {
     Verdict::failed_without_code(&refusal.reason.to_string(), &refusal.message)
 }
 
-pub(super) fn deleted_by_others() -> Verdict {
-    Verdict::failed_without_code("PodDeleted", "the pod was deleted, and not by this service")
+/// Why is what its pod said of it while it was there.
+pub(super) fn deleted_by_others(why: Option<String>) -> Verdict {
+    let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+    Verdict::failed_without_code("PodDeleted", &format!("the pod was deleted, and not by this service{why}"))
 }
 
 pub(super) fn named(models: &[ModelId], most: usize) -> String {

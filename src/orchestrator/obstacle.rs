@@ -1,4 +1,4 @@
-//! What keeps a model from its work, as its pod's status says it: the table, read from top to bottom. Pure.
+//! What keeps a model from its work, or threatens it, as its pod says it: the table, read from top to bottom. Pure.
 //!
 //! The words are the kubelet's and the scheduler's:
 //! <https://github.com/kubernetes/kubernetes/blob/master/pkg/kubelet/images/types.go>,
@@ -32,6 +32,12 @@ pub enum Kind {
     ContainerStart,
     /// The container runs. Its model may load for long, and is none that stands in the way once it is ready.
     NotReady,
+    /// Somebody deletes the pod; it has this grace.
+    Terminating(Duration),
+    /// The node does not report: the container may run or not.
+    NodeLost,
+    /// The pod is about to be evicted, preempted or deleted, as its condition says.
+    Disruption,
 }
 
 impl Kind {
@@ -39,7 +45,7 @@ impl Kind {
     pub fn limit(self, limits: &Limits) -> Option<Duration> {
         match self {
             Self::Unschedulable => limits.unschedulable,
-            Self::Gated | Self::ImagePullHeld => None,
+            Self::Gated | Self::ImagePullHeld | Self::Disruption => None,
             Self::Creating => limits.container_creating,
             Self::ImagePull => limits.image_pull,
             Self::ImageUnusable => limits.image_unusable,
@@ -48,7 +54,24 @@ impl Kind {
             Self::VolumeSubpath => limits.volume_subpath,
             Self::ContainerStart => limits.container_start,
             Self::NotReady => limits.ready,
+            Self::Terminating(grace) => limits.terminating.map(|limit| grace + limit),
+            Self::NodeLost => limits.node_lost,
         }
+    }
+
+    /// Of the pod, whatever its model does: also of one that is ready.
+    pub fn is_of_pod(self) -> bool {
+        matches!(self, Self::Terminating(_) | Self::NodeLost | Self::Disruption)
+    }
+
+    /// The model's container has not run.
+    pub fn is_before_the_run(self) -> bool {
+        self != Self::NotReady && !self.is_of_pod()
+    }
+
+    /// What is said of the models that have it, and of those that do not any more.
+    pub fn states(self) -> [&'static str; 2] {
+        if self.is_of_pod() { ["are in danger", "are in danger no more"] } else { ["wait", "do not wait any more"] }
     }
 
     /// How long it is nothing special. What should not be is said at once.
@@ -64,7 +87,10 @@ impl Kind {
             | Self::ImageInspect
             | Self::ContainerConfig
             | Self::VolumeSubpath
-            | Self::ContainerStart => Duration::ZERO,
+            | Self::ContainerStart
+            | Self::Terminating(_)
+            | Self::NodeLost
+            | Self::Disruption => Duration::ZERO,
         }
     }
 }
@@ -80,6 +106,9 @@ pub struct Obstacle {
 
 /// What keeps the model in `container` of this pod from its work; none where it has ended, or waits for its turn at the scheduler.
 pub fn of(pod: &Pod, container: &str) -> Option<Obstacle> {
+    if let Some(threat) = threat(pod) {
+        return Some(threat);
+    }
     let status = &pod.status;
     let model = status.container_statuses.iter().find(|status| status.name == container);
     if model.is_some_and(|model| model.state.running.is_some()) {
@@ -108,11 +137,45 @@ pub fn of(pod: &Pod, container: &str) -> Option<Obstacle> {
     }
 }
 
+/// What threatens a pod that has not ended.
+fn threat(pod: &Pod) -> Option<Obstacle> {
+    let node = &pod.spec.node_name;
+    let why = disruption(pod).map(|why| format!(" ({why})")).unwrap_or_default();
+    if pod.metadata.deletion_timestamp.is_some() {
+        let grace = Duration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or_default());
+        let message = format!("somebody deletes its pod{why}; where it does not go, node {node} is out of reach, or a finalizer holds it");
+        return Some(Obstacle { kind: Kind::Terminating(grace), reason: "PodDeleted".to_owned(), message });
+    }
+    let is_unknown = |condition: &&Condition| condition.r#type == "Ready" && condition.reason == "NodeStatusUnknown";
+    if pod.status.conditions.iter().any(|condition| is_unknown(&condition)) {
+        let message = format!("node {node} does not report: whether the container runs is not known");
+        return Some(Obstacle { kind: Kind::NodeLost, reason: "NodeNotReady".to_owned(), message });
+    }
+    if !["Pending", "Running", "Succeeded", "Failed", ""].contains(&pod.status.phase.as_str()) {
+        let message = format!("its pod has phase {:?}, which says nothing", one_line(&pod.status.phase));
+        return Some(Obstacle { kind: Kind::NodeLost, reason: "UnexpectedPhase".to_owned(), message });
+    }
+    let why = disruption(pod)?;
+    Some(Obstacle { kind: Kind::Disruption, reason: "Disruption".to_owned(), message: format!("its pod is about to go ({why})") })
+}
+
+/// Why a pod that is to go does: <https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions>.
+pub fn disruption(pod: &Pod) -> Option<String> {
+    let condition = pod.status.conditions.iter().find(|condition| condition.r#type == "DisruptionTarget" && condition.status == "True")?;
+    Some(format!("{}: {}", condition.reason, one_line(&condition.message)))
+}
+
 /// When the kubelet began; when the pod was made, where no node takes it; when the container began, where it runs.
 pub fn since(pod: &Pod, container: &str, kind: Kind) -> Option<UnixTime> {
     let created = pod.metadata.creation_timestamp;
     let began = match kind {
         Kind::Unschedulable | Kind::Gated => created,
+        Kind::Terminating(grace) => {
+            let gone_by = pod.metadata.deletion_timestamp?;
+            return Some(gone_by.0.plus_seconds(-grace.as_secs_f64()));
+        }
+        // Nobody says.
+        Kind::NodeLost | Kind::Disruption => None,
         Kind::NotReady => {
             let model = pod.status.container_statuses.iter().find(|status| status.name == container);
             model.and_then(|model| model.state.running.as_ref()).and_then(|running| running.started_at)
@@ -318,5 +381,44 @@ mod tests {
         assert_eq!(since(&pod, "p", Kind::Unschedulable), Some(unix("2026-01-01T12:00:00Z")));
         assert_eq!(since(&pod, "p", Kind::Creating), Some(unix("2026-01-01T12:00:30Z")));
         assert_eq!(since(&pod, "p", Kind::NotReady), Some(unix("2026-01-01T12:01:00Z")));
+    }
+
+    fn with_condition(r#type: &str, status: &str, reason: &str) -> Pod {
+        let conditions = json!([{"type": r#type, "status": status, "reason": reason, "message": "why"}]);
+        let running = json!([{"name": "p", "state": {"running": {}}}]);
+        pod(&json!({"phase": "Running", "conditions": conditions, "containerStatuses": running}))
+    }
+
+    #[test]
+    fn row_42_a_phase_that_nobody_knows_is_a_node_that_is_lost() {
+        let message = "its pod has phase \"Unknown\", which says nothing";
+        assert_eq!(of(&pod(&json!({"phase": "Unknown"})), "p"), obstacle(Kind::NodeLost, "UnexpectedPhase", message));
+    }
+
+    #[test]
+    fn row_43_a_pod_that_is_about_to_be_disrupted_is_said_and_its_model_goes_on() {
+        let found = of(&with_condition("DisruptionTarget", "True", "EvictionByEvictionAPI"), "p");
+        assert_eq!(found, obstacle(Kind::Disruption, "Disruption", "its pod is about to go (EvictionByEvictionAPI: why)"));
+        assert_eq!(Kind::Disruption.limit(&Limits::default()), None);
+    }
+
+    #[test]
+    fn row_44_a_node_that_does_not_report_is_waited_for_as_long_as_the_operator_says() {
+        let found = of(&with_condition("Ready", "False", "NodeStatusUnknown"), "p");
+        let message = "node n1 does not report: whether the container runs is not known";
+        assert_eq!(found, obstacle(Kind::NodeLost, "NodeNotReady", message));
+        assert_eq!(Kind::NodeLost.limit(&Limits::default()), None);
+    }
+
+    #[test]
+    fn row_45_a_pod_that_somebody_deletes_has_its_grace_and_a_minute() {
+        let mut pod = with_condition("DisruptionTarget", "True", "DeletionByTaintManager");
+        pod.metadata.deletion_timestamp = pod.metadata.creation_timestamp;
+        pod.metadata.deletion_grace_period_seconds = Some(30);
+        let Obstacle { kind, reason, message } = of(&pod, "p").unwrap();
+        assert_eq!((kind.limit(&Limits::default()), reason.as_str()), (Some(Duration::from_secs(90)), "PodDeleted"));
+        assert!(message.contains("DeletionByTaintManager: why") && message.contains("n1"), "{message}");
+        let created = pod.metadata.creation_timestamp.unwrap().0;
+        assert_eq!(since(&pod, "p", kind), Some(created.plus_seconds(-30.0)), "the timestamp has the grace in it");
     }
 }

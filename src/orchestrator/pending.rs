@@ -62,7 +62,7 @@ impl Orchestrator {
     pub(super) fn on_obstacle(&mut self, id: &SimulationId, model_id: &ModelId, obstacle: Obstacle, began: Option<UnixTime>, now: Now) {
         let age = began.and_then(|began| Duration::try_from_secs_f64(self.server_time(now).seconds_since(began)).ok());
         let Some(model) = self.model_mut(id, model_id).filter(|model| model.verdict.is_none()) else { return };
-        if model.ready {
+        if model.ready && !obstacle.kind.is_of_pod() {
             return self.on_no_obstacle(id, model_id, now);
         }
         let before = model.pending.as_ref().filter(|pending| pending.obstacle.kind == obstacle.kind);
@@ -92,7 +92,8 @@ impl Orchestrator {
             return;
         };
         if let Some(simulation) = self.simulations.get_mut(id) {
-            simulation.unblocked.entry(pending.obstacle.reason).or_default().push(model_id.clone());
+            let [_, state] = pending.obstacle.kind.states();
+            simulation.unblocked.entry((state, pending.obstacle.reason)).or_default().push(model_id.clone());
         }
         self.deadlines.set_at_latest(now.instant + SAID_TOGETHER, Deadline::PendingIsDue(id.clone()));
     }
@@ -110,20 +111,20 @@ impl Orchestrator {
     fn say_pending(&mut self, id: &SimulationId, now: Now) {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         // Messages may hold what differs from try to try: a port, an id.
-        let mut lines: BTreeMap<String, (String, Vec<ModelId>)> = BTreeMap::new();
+        let mut lines: BTreeMap<String, (&str, String, Vec<ModelId>)> = BTreeMap::new();
         for (model_id, model) in &mut simulation.models {
             let is_due = |pending: &&mut Pending| pending.say_at().is_some_and(|at| at <= now.instant);
             if let Some(pending) = model.pending.as_mut().filter(is_due) {
                 pending.said = Some((now.instant, pending.obstacle.clone()));
-                let Obstacle { reason, message, .. } = pending.obstacle.clone();
-                lines.entry(reason).or_insert((message, Vec::new())).1.push(model_id.clone());
+                let Obstacle { kind, reason, message } = pending.obstacle.clone();
+                lines.entry(reason).or_insert((kind.states()[0], message, Vec::new())).2.push(model_id.clone());
             }
         }
-        for (reason, models) in std::mem::take(&mut simulation.unblocked) {
-            self.say(Level::Info, format!("Models {} of simulation {id} do not wait any more: {reason}.", named(&models, MODELS_NAMED)));
+        for ((state, reason), models) in std::mem::take(&mut simulation.unblocked) {
+            self.say(Level::Info, format!("Models {} of simulation {id} {state}: {reason}.", named(&models, MODELS_NAMED)));
         }
-        for (reason, (message, models)) in lines {
-            self.say(Level::Warn, format!("Models {} of simulation {id} wait, {reason}: {message}", named(&models, MODELS_NAMED)));
+        for (reason, (state, message, models)) in lines {
+            self.say(Level::Warn, format!("Models {} of simulation {id} {state}, {reason}: {message}", named(&models, MODELS_NAMED)));
         }
     }
 

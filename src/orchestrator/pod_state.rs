@@ -75,8 +75,6 @@ pub fn observe(pod: &Pod, image: Option<&str>) -> Observation {
         (Some(terminated), _) => container_ended(pod, terminated),
         (None, "Succeeded") => Observation::Ended(Verdict::succeeded("Succeeded")),
         (None, "Failed") => pod_failed(pod, status),
-        // What goes does not begin any more.
-        (None, _) if pod.metadata.deletion_timestamp.is_some() => Observation::Alive,
         (None, _) if restarts(status) => Observation::Restarts(restarted(status)),
         (None, _) => match obstacle::of(pod, container) {
             Some(obstacle) => {
@@ -159,15 +157,33 @@ fn container_ended(pod: &Pod, end: &Terminated) -> Observation {
         }
         // The kubelet says so of a container in which only a child ran out of memory.
         (0, "OOMKilled") => Observation::Ended(Verdict::succeeded("Success, although a process of it was OOMKilled")),
+        (0, _) if was_killed_by_its_deletion(pod, end) => {
+            Observation::Ended(Verdict::failed_without_code("PodDeleted", &format!("{} (container exit code 0)", why_deleted(pod))))
+        }
         (0, _) => Observation::Ended(Verdict::succeeded("Success!")),
         (code, "ContainerStatusUnknown") if !phase_is_final && pod.metadata.deletion_timestamp.is_none() => {
             Observation::Doubtful(Verdict::failed(code, "ContainerStatusUnknown", &end.message))
         }
+        (code, _) if was_killed_by_its_deletion(pod, end) => Observation::Ended(Verdict::failed(code, "PodDeleted", &why_deleted(pod))),
         (code, _) if pod_failed => Observation::Ended(Verdict::failed(code, &pod.status.reason, &pod.status.message)),
         // The message of a container that ran is the end of its log, which is read and printed apart.
         (code, "" | "Error") => Observation::Ended(Verdict::failed(code, "Error", "")),
         (code, reason) => Observation::Ended(Verdict::failed(code, reason, &end.message)),
     }
+}
+
+/// It ended after somebody had deleted its pod. The dates are of two clocks: one that ended on its own in that very second is taken for killed.
+fn was_killed_by_its_deletion(pod: &Pod, end: &Terminated) -> bool {
+    let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or_default() as f64;
+    match (pod.metadata.deletion_timestamp, end.finished_at) {
+        (Some(gone_by), Some(finished)) => finished.0.seconds_since(gone_by.0) >= -grace,
+        _ => false,
+    }
+}
+
+fn why_deleted(pod: &Pod) -> String {
+    let why = obstacle::disruption(pod).map(|why| format!(" ({why})")).unwrap_or_default();
+    format!("somebody deleted its pod{why}")
 }
 
 /// A model that was done before its pod was evicted has done its work.
@@ -388,5 +404,21 @@ mod tests {
             let why = "Stopped: this service stopped it, and restarted before it had told why";
             assert_eq!(observe(&pod, None), ended(false, -1, why));
         }
+    }
+
+    #[test]
+    fn row_46_what_ended_as_its_pod_was_deleted_failed_by_that_whatever_its_code() {
+        let deleted = |code: i32, finished: &str| {
+            let state = json!({"terminated": {"exitCode": code, "reason": "Error", "finishedAt": finished}});
+            let mut pod = pod(json!({"phase": "Running", "containerStatuses": container(state)}));
+            pod.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T12:00:30Z")).unwrap();
+            pod.metadata.deletion_grace_period_seconds = Some(30);
+            observe(&pod, None)
+        };
+        assert_eq!(deleted(143, "2026-01-01T12:00:05Z"), ended(false, 143, "PodDeleted: somebody deleted its pod"));
+        let why = "PodDeleted: somebody deleted its pod (container exit code 0)";
+        assert_eq!(deleted(0, "2026-01-01T12:00:05Z"), ended(false, -1, why));
+        assert_eq!(deleted(0, "2026-01-01T11:59:59Z"), ended(true, 0, "Success!"), "it was done before");
+        assert_eq!(deleted(3, "2026-01-01T11:59:59Z"), ended(false, 3, "Error"), "it was done before");
     }
 }

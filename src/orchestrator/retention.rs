@@ -8,6 +8,7 @@ use log::Level;
 use super::announce::Told;
 use super::deadline::Deadline;
 use super::event::{Answer, Body, PodCall};
+use super::obstacle;
 use super::pod_state::{self, NO_EXIT_CODE, Observation};
 use super::refusal::{Remedy, refusal};
 use super::simulation::{Creation, Doubt, Model, Run, Simulation, remember_deploys};
@@ -49,6 +50,8 @@ pub(super) struct KnownPod {
     pub ended: bool,
     /// When it was first seen to run.
     pub runs_since: Option<Instant>,
+    /// Why it was to go, as it said at last.
+    pub disruption: Option<String>,
     /// Whose kubelet looks after it; empty until it has one.
     pub node: String,
     pub delete_by: Option<UnixTime>,
@@ -579,6 +582,7 @@ impl KnownPod {
             container: String::new(),
             ended: false,
             runs_since: None,
+            disruption: obstacle::disruption(pod),
             node: pod.spec.node_name.clone(),
             delete_by: metadata.labels.delete_by_datetime.as_deref().and_then(parse_delete_by),
             replaced: false,
@@ -616,6 +620,7 @@ impl KnownPod {
         if self.node.is_empty() {
             self.node = before.node;
         }
+        self.disruption = self.disruption.take().or(before.disruption);
         self.log_awaited = before.log_awaited;
         self.gone = before.gone;
         self.delete_said = before.delete_said;

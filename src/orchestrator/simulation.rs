@@ -64,8 +64,8 @@ pub(super) struct Simulation {
     /// What its first pod says, as far as we wrote it.
     pub mark: Option<Mark>,
     pub is_being_marked: bool,
-    /// Of whom it was said that they wait, and who do not any more, by what it was for.
-    pub unblocked: BTreeMap<String, Vec<ModelId>>,
+    /// Of whom it was said that they wait, and who do not any more, by what is said of that and what it was for.
+    pub unblocked: BTreeMap<(&'static str, String), Vec<ModelId>>,
     /// When `AllModelsHaveTerminated` went out, where that was before we knew that it runs.
     pub end_told_at: Option<Instant>,
 }
@@ -239,7 +239,7 @@ impl Simulation {
         let has_failed = |model: &Model| model.verdict.as_ref().is_some_and(|verdict| !verdict.success);
         let Some(model) = self.models.get_mut(id).filter(|model| !model.ready && !has_failed(model)) else { return false };
         model.ready = true;
-        model.pending = None;
+        model.pending.take_if(|pending| !pending.obstacle.kind.is_of_pod());
         self.ready += 1;
         true
     }
