@@ -19,6 +19,31 @@ pub enum Grade {
     Bad,
 }
 
+impl Grade {
+    pub(crate) fn mark(self) -> char {
+        match self {
+            Self::Good => '✓',
+            Self::Warning => '!',
+            Self::Bad => '✗',
+        }
+    }
+
+    /// Where there are colors, in that of this grade.
+    pub(crate) fn paint(self, text: &impl fmt::Display, is_colored: bool) -> String {
+        let color = match self {
+            Self::Good => 32,
+            Self::Warning => 33,
+            Self::Bad => 31,
+        };
+        if is_colored { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_string() }
+    }
+}
+
+/// In a terminal, and where nobody asked for none: <https://no-color.org>.
+pub(crate) fn is_colored(output: &impl IsTerminal) -> bool {
+    output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// What was found of one thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -46,12 +71,7 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mark = match self.grade {
-            Grade::Good => '✓',
-            Grade::Warning => '!',
-            Grade::Bad => '✗',
-        };
-        write!(f, "{mark} {:<14} {}", self.subject, self.text)?;
+        write!(f, "{} {:<14} {}", self.grade.mark(), self.subject, self.text)?;
         if self.remedy.is_empty() { Ok(()) } else { write!(f, "\n{:17}→ {}", "", self.remedy.replace('\n', &format!("\n{:19}", ""))) }
     }
 }
@@ -62,17 +82,12 @@ impl fmt::Display for Finding {
 /// The output is gone.
 pub fn run(config: &Config) -> io::Result<Grade> {
     let mut output = io::stdout().lock();
-    let is_colored = output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let is_colored = is_colored(&output);
     let mut worst = Grade::Good;
     let mut result = Ok(());
     let mut say = |finding: Finding| {
         worst = worst.max(finding.grade);
-        let color = match finding.grade {
-            Grade::Good => 32,
-            Grade::Warning => 33,
-            Grade::Bad => 31,
-        };
-        let written = if is_colored { writeln!(output, "\x1b[{color}m{finding}\x1b[0m") } else { writeln!(output, "{finding}") };
+        let written = writeln!(output, "{}", finding.grade.paint(&finding, is_colored));
         result = std::mem::replace(&mut result, Ok(())).and(written).and(output.flush());
     };
     broker::check(&config.mqtt, &config.simulator, &mut say);
