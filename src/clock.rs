@@ -1,6 +1,11 @@
 //! The only reader of a clock. The core has its time passed in as [`Now`]; what else needs the time asks here.
 
+use std::fmt;
 use std::time::{Instant, SystemTime};
+
+use serde::{Serialize, Serializer};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// One moment on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +30,25 @@ impl UnixTime {
     }
 }
 
-impl From<time::OffsetDateTime> for UnixTime {
-    fn from(date: time::OffsetDateTime) -> Self {
+/// RFC 3339, to the second; its number where the calendar does not go that far.
+impl fmt::Display for UnixTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let date = OffsetDateTime::from_unix_timestamp(self.0 as i64).ok().and_then(|date| date.format(&Rfc3339).ok());
+        match date {
+            Some(date) => f.write_str(&date),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl Serialize for UnixTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl From<OffsetDateTime> for UnixTime {
+    fn from(date: OffsetDateTime) -> Self {
         Self(date.unix_timestamp_nanos() as f64 / 1e9)
     }
 }

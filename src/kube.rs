@@ -5,6 +5,7 @@
 pub mod answer;
 mod credentials;
 pub mod error;
+pub mod event;
 pub mod pod;
 pub mod record;
 pub mod request;
@@ -31,6 +32,7 @@ use crate::secret::Secret;
 use crate::supervise::{Beat, lock};
 use credentials::{TokenSource, Trust, bearer};
 use error::Error;
+use event::{PodEvent, PodEvents};
 use pod::{Pod, SIMULATOR_LABEL};
 use record::{ConfigMap, FOUND_BYTES_MAX, FOUND_MAX, Found, SIMULATION_LABEL};
 use request::Request;
@@ -67,6 +69,8 @@ const PAGE_PODS: usize = 500;
 
 /// A piece of a request has up to 900 kB, and a page is held whole.
 const PAGE_RECORDS: usize = 10;
+
+const PAGE_EVENTS: usize = 500;
 
 /// Ten times what we plan for, of about a kilobyte each.
 const PODS_MAX: usize = 100_000;
@@ -210,6 +214,24 @@ impl Client {
     pub fn read_log(&self, pod: &PodName, container: &str) -> Result<String, Error> {
         let response = self.send(Purpose::Log, &Request::log(&self.namespace, pod, container))?;
         request::log_tail(response.into_body().into_reader()).map_err(|error| Error::from_body(error, &self.address))
+    }
+
+    /// The newest events about a pod, the last one last. `uid` is empty where only its name is known.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn list_events(&self, pod: &PodName, uid: &str) -> Result<Vec<PodEvent>, Error> {
+        let mut newest = PodEvents::default();
+        let mut next = String::new();
+        loop {
+            let request = Request::list_events(&self.namespace, pod, uid, PAGE_EVENTS, &next);
+            let (page, _) = self.page(&request)?;
+            newest.add(page.items);
+            next = page.metadata.r#continue;
+            if next.is_empty() {
+                return Ok(newest.into_vec());
+            }
+        }
     }
 
     /// All pods with our mark, at one moment which is not before this call. Each page is a piece of work: of all together nobody can say

@@ -26,12 +26,13 @@
 //! ```
 //!
 //! In reading order: [`ids`], [`config`], [`orchestrator`], [`state`], [`mqtt`], [`kube`], [`pods`], [`deployer`], [`supervise`],
-//! [`service`], [`status`]; and [`check`], apart from all that.
+//! [`service`], [`status`]; and [`check`] and [`explain`], apart from all that.
 
 pub mod check;
 pub mod clock;
 pub mod config;
 pub mod deployer;
+pub mod explain;
 pub mod ids;
 pub mod kube;
 pub mod logging;

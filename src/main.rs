@@ -13,6 +13,7 @@ use signal_hook::low_level::signal_name;
 use mso::check::{self, Grade};
 use mso::clock;
 use mso::config::{self, Config, MOUNTED_ACCOUNT, Tls};
+use mso::explain::{self, Problem, Question};
 use mso::kube::Client;
 use mso::logging;
 use mso::service::Service;
@@ -24,6 +25,9 @@ mso, the Model Services Orchestrator: makes the models of a DOTS simulation exis
 
 Usage: mso                    the service
        mso check [--strict]   whether it could do its work with these settings: exit code 2 where not, 1 for warnings with --strict
+       mso explain [SIMULATION [MODEL]] [--json]
+                              what the cluster says of the simulations, whether the service runs or not: why one waits or has failed, and
+                              what to do. Exit code 1 where there is none with that name, 2 where the cluster does not answer
        mso --help | --version
 
 All settings are environment variables, and a file .env in the working directory is read too:
@@ -65,11 +69,13 @@ fn main() -> ExitCode {
             for problem in problems {
                 eprintln!("{problem}");
             }
-            return if let Command::Check { .. } = command { ExitCode::from(2) } else { ExitCode::FAILURE };
+            return if let Command::Run = command { ExitCode::FAILURE } else { ExitCode::from(2) };
         }
     };
-    if let Command::Check { is_strict } = command {
-        return check(&config, is_strict);
+    match command {
+        Command::Check { is_strict } => return check(&config, is_strict),
+        Command::Explain(question) => return explain(&config, &question),
+        Command::Run | Command::Say(_) => {}
     }
     if let Err(error) = logging::init(config.log) {
         eprintln!("failed to set up the log: {error}");
@@ -87,6 +93,7 @@ fn main() -> ExitCode {
 enum Command {
     Run,
     Check { is_strict: bool },
+    Explain(Question),
     Say(String),
 }
 
@@ -102,8 +109,23 @@ fn command() -> Result<Command, lexopt::Error> {
             Some(Long("strict")) => Ok(Command::Check { is_strict: true }),
             Some(other) => Err(other.unexpected()),
         },
+        Some(Value(name)) if name == "explain" => question(arguments).map(Command::Explain),
         Some(other) => Err(other.unexpected()),
     }
+}
+
+fn question(mut arguments: lexopt::Parser) -> Result<Question, lexopt::Error> {
+    use lexopt::prelude::{Long, Value, ValueExt};
+    let mut question = Question::default();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("json") => question.is_json = true,
+            Value(id) if question.simulation.is_none() => question.simulation = Some(id.string()?),
+            Value(id) if question.model.is_none() => question.model = Some(id.string()?),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(question)
 }
 
 fn check(config: &Config, is_strict: bool) -> ExitCode {
@@ -114,6 +136,16 @@ fn check(config: &Config, is_strict: bool) -> ExitCode {
         Err(error) => {
             eprintln!("mso: standard output: {error}");
             ExitCode::from(2)
+        }
+    }
+}
+
+fn explain(config: &Config, question: &Question) -> ExitCode {
+    match explain::run(config, question) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("mso: {problem}");
+            ExitCode::from(if let Problem::Unknown(_) = problem { 1 } else { 2 })
         }
     }
 }

@@ -38,7 +38,7 @@ mod refusal;
 mod retention;
 mod simulation;
 mod unheard;
-mod words;
+pub(crate) mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};

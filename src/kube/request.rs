@@ -92,6 +92,16 @@ impl Request {
         Self { method: Method::GET, path, body: None }
     }
 
+    /// One page of the events about a pod: this very one, or, without a uid, each that had the name.
+    pub fn list_events(namespace: &str, pod: &PodName, uid: &str, limit: usize, next: &str) -> Self {
+        let of_uid = if uid.is_empty() { String::new() } else { format!(",involvedObject.uid={uid}") };
+        let selector = percent_encoded(&format!("involvedObject.kind=Pod,involvedObject.name={pod}{of_uid}"));
+        let next = percent_encoded(next);
+        let path =
+            format!("/api/v1/namespaces/{}/events?fieldSelector={selector}&limit={limit}&continue={next}", percent_encoded(namespace));
+        Self { method: Method::GET, path, body: None }
+    }
+
     /// One page of our pods, or, without a limit, all of them. No `resourceVersion`: the most recent state, never an older one from a
     /// cache. <https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks>
     pub fn list(namespace: &str, simulator: &SimulatorName, limit: Option<usize>, next: &str) -> Self {
@@ -276,7 +286,7 @@ pub fn percent_encoded(text: &str) -> String {
 ///
 /// # Errors
 /// The log broke off, so that what was read is not its end.
-pub(super) fn log_tail(mut log: impl Read) -> io::Result<String> {
+pub(crate) fn log_tail(mut log: impl Read) -> io::Result<String> {
     let mut chunk = [0; 16 * 1024];
     let mut kept = Vec::new();
     let mut cut = false;
@@ -541,6 +551,15 @@ application/json
 }"#;
         assert_eq!(call(RecordCall::Delete { name: record.clone(), uid: uid() }), expected.trim());
         assert_eq!(call(RecordCall::Get(record)), "GET /api/v1/namespaces/dots/configmaps/mso-5f3fb791ee13522e");
+    }
+
+    #[test]
+    fn events_are_those_of_one_pod_or_of_all_that_had_its_name() {
+        let of_name = "/api/v1/namespaces/dots/events?fieldSelector=involvedObject.kind%3DPod%2CinvolvedObject.name%3Dso-sim-1-m1";
+        let by_name = Request::list_events("dots", &name(), "", 500, "");
+        assert_eq!(by_name.path, format!("{of_name}&limit=500&continue="));
+        let by_uid = Request::list_events("dots", &name(), "a-uid", 500, "more/");
+        assert_eq!(by_uid.path, format!("{of_name}%2CinvolvedObject.uid%3Da-uid&limit=500&continue=more%2F"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ const MODELS_NAMED: usize = 10;
 
 /// What a code means that is not the program's own word.
 /// <https://tldp.org/LDP/abs/html/exitcodes.html>, <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>
-fn exit_code(code: i32) -> Option<&'static str> {
+pub(crate) fn exit_code(code: i32) -> Option<&'static str> {
     Some(match code {
         126 => "its command is not executable",
         127 => "its command is not there",
@@ -77,7 +77,7 @@ pub(super) fn error<'a>(
 }
 
 /// Of those reasons whose words do not say it themselves.
-fn advice(reason: &str) -> &'static str {
+pub(crate) fn advice(reason: &str) -> &'static str {
     match reason {
         "OOMKilled" => "Raise its memory limit, or let it need less.",
         "Error" | "StartError" | "ContainerCannotRun" => "The log of its pod says why.",
