@@ -125,6 +125,24 @@ fn a_model_that_was_given_up_is_explained_also_when_its_pod_is_gone() {
 }
 
 #[test]
+fn a_model_whose_pod_is_refused_is_explained_while_it_waits_and_when_it_was_given_up() {
+    let stage = Stage::new();
+    stage.namespace.refuse_pods();
+    let mso = stage.start_mso();
+    let simulation = stage.simulation();
+    simulation.deploy(1.0, &["model-0"]);
+    let id = simulation.id.as_str();
+    let waits = ["! ", "model-0  not made: NotMade", "pod           none; its name is ", "since         20", "→ mso check: "];
+    explained(&stage.settings(), &[id, "model-0"], &waits);
+    mso.line("Creates of pods wait, ExceededQuota");
+    drop(mso);
+    explained(&stage.settings(), &[id], &["1 model: 1 waiting; since 20", "! model-0  not made"]);
+    let _mso = stage.start_mso_with("QUOTA_TIMEOUT", "1");
+    simulation.hear("AllModelsHaveTerminated");
+    explained(&stage.settings(), &[id], &["1 model: 1 failed; over since 20", "1 more of its models have ended, 1 of them failed"]);
+}
+
+#[test]
 fn programs_get_the_same_facts_as_json() {
     let stage = Stage::new();
     let settings = stage.settings();
