@@ -465,12 +465,12 @@ mod tests {
 
     #[test]
     fn each_model_is_as_its_pod_and_its_record_say() {
-        let models = ["ready", "slow", "pulls", "crashed", "not-made", "gone", "given-up"];
+        let models = ["ready", "slow", "pulls", "crashed", "not-made", "gone", "given-up", "stopping"];
         let mut records = request(&models);
         records.push(progress(|progress| {
-            progress.created = [0, 1, 2, 3, 5, 6].into_iter().collect();
+            progress.created = [0, 1, 2, 3, 5, 6, 7].into_iter().collect();
             progress.ready = [0].into_iter().collect();
-            progress.ended = BTreeMap::from([(3, 3), (6, -1)]);
+            progress.ended = BTreeMap::from([(3, 3), (6, -1), (7, -1)]);
         }));
         let pulls = container("pulls", &json!({"waiting": {"reason": "ErrImagePull", "message": "no\nimage"}}));
         let ended =
@@ -484,6 +484,8 @@ mod tests {
             pod("pulls", 2, &pulls),
             pod("crashed", 3, &crashed),
             pod("given-up", 6, &given_up),
+            // The kubelet has not ended it yet.
+            pod("stopping", 7, &running("stopping")),
         ];
         let simulation = read(&pods, records);
         let expected = [
@@ -494,10 +496,11 @@ mod tests {
             ("not-made", State::NotMade, "NotMade"),
             ("gone", State::Gone, "PodDeleted"),
             ("given-up", State::Failed, "GivenUp"),
+            ("stopping", State::Failed, "GivenUp"),
         ];
         assert_eq!(states(&simulation), expected);
         let Summary { ready, waiting, failed, models_ready, since, .. } = simulation.summary;
-        assert_eq!((ready, waiting, failed, models_ready, since), (1, 3, 3, Some(ModelsReady::No), Some(UnixTime(7.0))));
+        assert_eq!((ready, waiting, failed, models_ready, since), (1, 3, 4, Some(ModelsReady::No), Some(UnixTime(7.0))));
         let [_, slow, pulls, crashed, not_made, ..] = simulation.models.as_slice() else { panic!() };
         assert_eq!(slow.since.map(|at| at.to_string()).as_deref(), Some("2026-01-01T12:01:00Z"));
         assert_eq!(pulls.since.map(|at| at.to_string()).as_deref(), Some(SCHEDULED));
