@@ -145,7 +145,7 @@ fn look(config: &Config, client: &Client) -> Result<(Source, Vec<Simulation>), P
         at: list.server_time.unwrap_or_else(|| clock::now().unix),
         notes,
     };
-    let simulations = facts::simulations(&list.pods, found.records, &config.limits, &source.namespace);
+    let simulations = facts::simulations(&list.pods, found.records, &config.rules.limits, &source.namespace);
     Ok((source, simulations))
 }
 

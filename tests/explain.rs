@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 use support::manifests::apply;
-use support::service::Settings;
+use support::service::{Service, Settings};
 use support::stage::{Simulation, Stage};
 use support::{Ground, eventually};
 
@@ -59,7 +59,8 @@ fn deploy_troubles(simulation: &Simulation<'_>) {
 fn each_trouble_is_explained_while_the_service_runs_and_after_it_has_stopped() {
     let stage = Stage::new();
     let settings = stage.settings();
-    let mut mso = stage.start_mso();
+    // An SO that is told of the failure ends them all.
+    let mut mso = stage.start_mso_with("REPORT_ERRORS", "never");
     let simulation = stage.simulation();
     deploy_troubles(&simulation);
     let id = simulation.id.as_str();
@@ -105,7 +106,9 @@ fn each_trouble_is_explained_while_the_service_runs_and_after_it_has_stopped() {
 #[test]
 fn a_model_that_was_given_up_is_explained_also_when_its_pod_is_gone() {
     let stage = Stage::new();
-    let _mso = stage.start_mso_with("IMAGE_PULL_TIMEOUT", "2");
+    let mut settings = stage.settings();
+    settings.extend([("IMAGE_PULL_TIMEOUT", "2"), ("REPORT_ERRORS", "never")].map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let _mso = Service::start(&settings);
     let simulation = stage.simulation();
     let mut model = simulation.model("model-0", &[]);
     model.image_url += "-that-does-not-exist";
@@ -146,7 +149,7 @@ fn a_model_whose_pod_is_refused_is_explained_while_it_waits_and_when_it_was_give
 fn programs_get_the_same_facts_as_json() {
     let stage = Stage::new();
     let settings = stage.settings();
-    let _mso = stage.start_mso();
+    let _mso = stage.start_mso_with("REPORT_ERRORS", "never");
     let simulation = stage.simulation();
     simulation.send(&simulation.request(
         1.0,

@@ -16,11 +16,9 @@ use crate::kube::pod::{Condition, ContainerStatus, NODE_LABEL, Pod};
 use crate::kube::record::{ModelsReady, Record};
 use crate::kube::request::log_tail;
 use crate::orchestrator::obstacle::Kind;
-use crate::orchestrator::pod_state::{Observation, Verdict, model_container, observe, one_line};
+use crate::orchestrator::pod_state::{Observation, STOPPED, Verdict, model_container, observe, one_line};
 use crate::orchestrator::words;
 
-/// On the pod of a model that the service has ended: its own deadline.
-const DEADLINE: &str = "DeadlineExceeded";
 /// What a failure is called of which only the code was recorded.
 const GIVEN_UP: &str = "GivenUp";
 
@@ -295,11 +293,6 @@ impl Settings<'_> {
                 model.reason = one_line(&obstacle.reason);
                 model.message = obstacle.message;
             }
-            _ if pod.metadata.deletion_timestamp.is_some() => {
-                model.reason = "PodDeleted".to_owned();
-                model.message = "its pod is being deleted".to_owned();
-                model.next = format!("kubectl -n {namespace} get pod {name} -o yaml: a finalizer or its node may hold it");
-            }
             _ => {
                 model.since = pod.metadata.creation_timestamp.map(|at| at.0);
                 model.reason = "Pending".to_owned();
@@ -328,6 +321,9 @@ impl Settings<'_> {
             }
             Kind::ImageInspect | Kind::VolumeSubpath | Kind::ContainerStart => format!("{describe}: its events say more"),
             Kind::ContainerConfig => format!("make the Secret or ConfigMap that it names: kubectl -n {namespace} get secrets,configmaps"),
+            Kind::Terminating(_) => format!("kubectl -n {namespace} get pod {pod} -o yaml: a finalizer or its node may hold it"),
+            Kind::NodeLost => "kubectl get nodes: bring its node back, or start the simulation again".to_owned(),
+            Kind::Disruption => "start the simulation again when its pod is gone".to_owned(),
             Kind::NotReady => {
                 format!("kubectl -n {namespace} logs {pod}: it is to publish ReadyForProcessing at the broker that its variables name")
             }
@@ -343,12 +339,16 @@ fn verdict(recorded: Option<i32>, observation: Option<&Observation>) -> Option<V
         Observation::Alive | Observation::Waits(..) => None,
     });
     let Some(code) = recorded else { return of_pod.cloned() };
-    let is_deadline = of_pod.is_some_and(|verdict| verdict.reason == DEADLINE);
+    let was_stopped = of_pod.is_some_and(|verdict| verdict.reason == STOPPED);
     match of_pod {
-        Some(verdict) if verdict.exit_code == code && !is_deadline => Some(verdict.clone()),
+        Some(verdict) if verdict.exit_code == code && !was_stopped => Some(verdict.clone()),
         _ if code == 0 => Some(Verdict::succeeded("Succeeded")),
         _ => {
-            let why = if is_deadline { "it waited too long" } else { "its pod could not be made, waited too long, or was deleted" };
+            let why = if was_stopped {
+                "it waited too long, or was not wanted any more"
+            } else {
+                "its pod could not be made, waited too long, or was deleted"
+            };
             Some(Verdict::failed(code, GIVEN_UP, &format!("the service gave it up, and told the SO why: {why}")))
         }
     }
@@ -477,13 +477,14 @@ mod tests {
             json!({"terminated": {"exitCode": 3, "reason": "Error", "finishedAt": "2026-01-01T12:02:00Z", "message": "a\u{1b}[1mb"}});
         let mut crashed = container("crashed", &ended);
         crashed["phase"] = json!("Failed");
-        let given_up = json!({"phase": "Failed", "reason": "DeadlineExceeded", "message": "too long"});
+        let mut stopped = pod("given-up", 6, &json!({"phase": "Failed", "reason": "DeadlineExceeded", "message": "too long"}));
+        stopped.spec.active_deadline_seconds = Some(1);
         let pods = [
             pod("ready", 0, &running("ready")),
             pod("slow", 1, &running("slow")),
             pod("pulls", 2, &pulls),
             pod("crashed", 3, &crashed),
-            pod("given-up", 6, &given_up),
+            stopped,
             // The kubelet has not ended it yet.
             pod("stopping", 7, &running("stopping")),
         ];

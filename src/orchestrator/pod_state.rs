@@ -9,6 +9,9 @@ use crate::kube::pod::{ContainerStatus, Pod, STOP_DEADLINE_SECONDS, Terminated};
 /// A model without an exit code of its container has this one: no process can end with it.
 pub const NO_EXIT_CODE: i32 = -1;
 
+/// Why a model ended whose pod we had stopped, where what we stopped it for is not known.
+pub const STOPPED: &str = "Stopped";
+
 /// The kubelet writes messages of any length.
 const MESSAGE_CHARS: usize = 1024;
 
@@ -67,7 +70,7 @@ pub enum Observation {
 pub fn observe(pod: &Pod, image: Option<&str>) -> Observation {
     if was_stopped(pod) {
         let message = "this service stopped it, and restarted before it had told why";
-        return Observation::Ended(Verdict::failed_without_code("Stopped", message));
+        return Observation::Ended(Verdict::failed_without_code(STOPPED, message));
     }
     let container = model_container(pod, image);
     let status = pod.status.container_statuses.iter().find(|status| status.name == container);
