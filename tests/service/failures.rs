@@ -153,3 +153,130 @@ fn a_model_that_hangs_before_it_is_ready_is_stopped_after_simulation_done_and_it
     assert_eq!(simulation.heard(), ["model-1/ModelHasTerminated", &cancelled, "AllModelsHaveTerminated"]);
     stage.namespace.wait_for_phase(&simulation.pod_name("model-0"), "Failed");
 }
+
+#[test]
+#[ignore = "only on the real ground: devkit's cluster has no quotas"]
+fn a_quota_that_is_used_up_at_the_third_model_fails_that_one_in_time() {
+    let stage = Stage::on(Ground::Real);
+    let mso = stage.start_mso_with("QUOTA_TIMEOUT", "3");
+    stage.namespace.kubectl(&["create", "quota", "small", "--hard=pods=2"]);
+    let simulation = stage.simulation();
+    // They end by themselves, after the third has been given up.
+    let models = (0..3).map(|number| simulation.model(&format!("model-{number}"), &[("EXIT_AFTER_SECONDS", "20")]));
+    simulation.send(&simulation.request(0.0, models.collect()));
+    let error = simulation.error();
+    assert_names(&error, &["ExceededQuota", "exceeded quota: small", "limited: pods=2", "Change the quota"]);
+    mso.line("Creates of pods wait, ExceededQuota: ");
+    simulation.hear("AllModelsHaveTerminated");
+    let failed = simulation.heard().iter().filter(|heard| heard.ends_with(FAILED_WITHOUT_CODE)).count();
+    assert_eq!(failed, 1, "{:?}", simulation.heard());
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's containers have no memory limit"]
+fn a_model_that_takes_too_much_memory_is_told_as_oom_killed() {
+    let stage = Stage::on(Ground::Real);
+    let _mso = stage.start_mso();
+    let metadata = json!({"name": "small", "namespace": stage.namespace.name});
+    let limits = json!([{"type": "Container", "default": {"memory": "24Mi"}, "defaultRequest": {"memory": "24Mi"}}]);
+    apply(&[json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": {"limits": limits}})]);
+    let simulation = stage.simulation();
+    simulation.send(&simulation.request(0.0, vec![simulation.model("model-0", &[("LOG_BYTES_IN_ONE_LINE", "100000000")])]));
+    simulation.hear("model-0/ModelHasTerminated 08 01 10 89 01");
+    let (reason, message) = simulation.why("model-0");
+    assert_eq!(reason, "OOMKilled");
+    assert_names(&message, &["exit code 137", "Raise its memory limit"]);
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's cluster has no admission policies"]
+fn an_admission_policy_that_denies_is_told_at_once() {
+    let stage = Stage::on(Ground::Real);
+    let _mso = stage.start_mso();
+    let name = format!("deny-{}", stage.namespace.name);
+    let rules = json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]);
+    let selector = json!({"matchLabels": {"kubernetes.io/metadata.name": stage.namespace.name}});
+    let validations = json!([{"expression": "false", "message": "no models on Tuesdays"}]);
+    let policy = json!({"matchConstraints": {"resourceRules": rules, "namespaceSelector": selector}, "validations": validations});
+    let api_version = "admissionregistration.k8s.io/v1";
+    apply(&[
+        json!({"apiVersion": api_version, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name}, "spec": policy}),
+        json!({
+            "apiVersion": api_version, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
+            "spec": {"policyName": name, "validationActions": ["Deny"]},
+        }),
+    ]);
+    stage.namespace.wait_until_pods_are_denied();
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    let (reason, message) = fails_without_code(&simulation);
+    stage.namespace.kubectl(&["delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", &name]);
+    assert_names(&format!("{reason}: {message}"), &["no models on Tuesdays", "what the cluster admits"]);
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's cluster evicts nothing"]
+fn a_pod_that_is_evicted_as_a_drain_does_it_is_told_so() {
+    let stage = Stage::on(Ground::Real);
+    let _mso = stage.start_mso();
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    simulation.hear("ModelsReady");
+    stage.namespace.evict_pod(&simulation.pod_name("model-0"));
+    simulation.hear("AllModelsHaveTerminated");
+    let (reason, message) = simulation.why("model-0");
+    assert_eq!(reason, "PodDeleted");
+    assert_names(&message, &["EvictionByEvictionAPI", "start the simulation again"]);
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's cluster has no finalizers"]
+fn a_pod_behind_a_finalizer_is_told_as_deleted_when_its_container_ends() {
+    let stage = Stage::on(Ground::Real);
+    let _mso = stage.start_mso();
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    simulation.hear("ModelsReady");
+    let pod = simulation.pod_name("model-0");
+    let finalizers = |text: &str| stage.namespace.kubectl(&["patch", "pod", &pod, "--type=merge", "-p", text]);
+    finalizers(r#"{"metadata":{"finalizers":["test.dots/holds"]}}"#);
+    stage.namespace.delete_pod(&pod);
+    simulation.hear("AllModelsHaveTerminated");
+    assert_eq!(simulation.why("model-0").0, "PodDeleted");
+    assert!(stage.namespace.pod(&pod).is_some(), "it is still there");
+    finalizers(r#"{"metadata":{"finalizers":null}}"#);
+    stage.namespace.wait_until_gone(&pod);
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's cluster has one namespace"]
+fn a_namespace_that_is_deleted_fails_what_runs_and_what_is_asked_for() {
+    let stage = Stage::on(Ground::Real);
+    let _mso = stage.start_mso();
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    simulation.hear("ModelsReady");
+    stage.namespace.kubectl(&["delete", "namespace", &stage.namespace.name, "--wait=false"]);
+    simulation.hear("AllModelsHaveTerminated");
+    assert_eq!(simulation.why("model-0").0, "PodDeleted");
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's cluster has no Roles"]
+fn the_right_to_create_pods_that_is_taken_away_fails_in_time_what_has_none() {
+    let stage = Stage::on(Ground::Real);
+    let mso = stage.start_mso_with("DENIED_TIMEOUT", "3");
+    let first = stage.simulation();
+    first.send(&first.request(0.0, vec![first.model("model-0", &[("READY_AT_LEAST_ONCE", "true")])]));
+    first.hear("ModelsReady");
+    stage.namespace.forbid_creates_of_pods();
+    let second = stage.simulation();
+    second.deploy(0.0, &["model-0"]);
+    second.hear("AllModelsHaveTerminated");
+    let (reason, message) = second.why("model-0");
+    assert_eq!(reason, "Forbidden");
+    assert_names(&message, &["cannot create resource", "mso check names them"]);
+    assert!(mso.log().iter().any(|line| line.contains("ERROR") && line.contains("Forbidden")));
+    first.end_models(&["model-0"]);
+    first.hear("AllModelsHaveTerminated");
+}

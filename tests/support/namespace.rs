@@ -237,6 +237,36 @@ impl Namespace {
         kubectl(&["label", "namespace", &self.name, label], "").expect("an administrator may");
     }
 
+    /// For tests that only a real cluster can play: to the account `mso`, from when this returns on.
+    pub(crate) fn forbid_creates_of_pods(&self) {
+        let role = self.kubectl(&["get", "role", "mso", "-o", "json"]);
+        let mut role: Value = serde_json::from_str(&role).expect("kubectl writes JSON");
+        let rules = role["rules"].as_array_mut().expect("a Role has rules");
+        let of_pods = rules.iter_mut().find(|rule| rule["resources"] == json!(["pods"])).expect("the Role has one of pods");
+        of_pods["verbs"].as_array_mut().expect("a rule has verbs").retain(|verb| verb != "create");
+        apply(&[role]);
+        let api = self.api.with_token(&self.token());
+        eventually("the end of the right", || (self.try_to_create_a_pod(&api) == 403).then_some(()));
+    }
+
+    /// The API server takes moments to know of a policy.
+    pub(crate) fn wait_until_pods_are_denied(&self) {
+        eventually("the denial", || (self.try_to_create_a_pod(&self.api) != 201).then_some(()));
+    }
+
+    fn try_to_create_a_pod(&self, api: &Api) -> u16 {
+        let spec = json!({"containers": [{"name": "probe", "image": "none"}]});
+        let probe = json!({"metadata": {"name": "probe"}, "spec": spec});
+        api.post(&format!("{}?dryRun=All", self.path("")), &probe).expect("the API answers").code
+    }
+
+    /// As `kubectl drain` does it.
+    pub(crate) fn evict_pod(&self, name: &str) {
+        let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": self.name}});
+        let answer = self.api.post(&format!("{}/eviction", self.path(name)), &eviction).expect("the API answers");
+        assert_eq!(answer.code, 201, "{}", answer.body);
+    }
+
     /// It is refused when this returns.
     pub(crate) fn revoke(&self, token: &str) {
         match &self.cluster {
