@@ -1539,6 +1539,23 @@ fn what_is_done_before_it_is_known_what_runs_is_ended_when_it_is() {
     session.matches("done_before_the_list");
 }
 
+/// Both came to the process before, which had recorded the one and not the other.
+#[test]
+fn what_is_done_is_so_too_where_its_request_was_cut_off() {
+    let mut session = Session::begun();
+    session.core.handle(deploy_event(request(1, "sim", &["m1"], 0.0)), now_at(session.start, session.since));
+    session.write_commands();
+    let (simulation, piece) = session.record_calls.remove(0);
+    let result = session.records.carry_out(&piece);
+    session.core.handle(Event::Record(RecordOutcome { simulation, call: piece, result }), now_at(session.start, session.since));
+    session.passes(5.0);
+    session.killed();
+    session.cancels("sim");
+    session.passes(5.0);
+    session.finds(vec![]);
+    session.matches("done_and_cut_off");
+}
+
 #[test]
 fn a_request_for_a_simulation_that_is_done_is_of_its_next_run() {
     let mut session = Session::begun();

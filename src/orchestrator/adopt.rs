@@ -16,7 +16,7 @@ use super::pod_state::{NO_EXIT_CODE, Verdict};
 use super::retention::KnownPod;
 use super::simulation::{Announced, Creation, Reported, Simulation};
 use super::{Orchestrator, SUBSCRIBERS_RETURN};
-use crate::clock::Now;
+use crate::clock::{Now, UnixTime};
 use crate::ids::{DeployId, ModelId, RecordName, SimulationId, TopicSegment};
 use crate::kube::pod::{NewPod, Pod};
 use crate::kube::record::{Content, Over, Progress, Record, read_request};
@@ -152,7 +152,9 @@ impl Orchestrator {
             match read_request(id, deploy, pieces) {
                 Ok(request) if self.was_cut_off_long_ago(id, deploy, now) => self.refuse_what_was_cut_off(request, now),
                 Ok(request) => {
-                    let came = Arrival { at: now.instant, connected_at: Some(now.instant), delivery: None };
+                    // What came since is about it, though this process has only now found it.
+                    let asked_at = self.asked_at(id, deploy).map_or(now, |asked_at| self.moment(asked_at, now));
+                    let came = Arrival { at: asked_at.instant, connected_at: Some(now.instant), delivery: None };
                     self.held_requests.push(Held { simulation: TopicSegment::from(id), request: Ok(request), came });
                 }
                 Err(problem) => {
@@ -168,12 +170,16 @@ impl Orchestrator {
 
     /// So long that it may have been told as failed, when nobody could write that. Who asks for it again asks for a run.
     fn was_cut_off_long_ago(&self, id: &SimulationId, deploy: &DeployId, now: Now) -> bool {
-        let pieces = self.records.get(id).into_iter().flat_map(|kept| kept.objects.values());
-        let mut asked_at = pieces.filter(|piece| piece.deploy.as_ref() == Some(deploy)).filter_map(|piece| piece.asked_at);
         let limit = self.limits.api.map_or(f64::INFINITY, |limit| limit.as_secs_f64());
         let is_old = |asked_at| self.server_time(now).seconds_since(asked_at) >= limit;
         let is_asked_again = |held: &Held| held.request.as_ref().is_ok_and(|request| (&request.simulation, &request.id) == (id, deploy));
-        asked_at.any(is_old) && !self.held_requests.iter().any(is_asked_again)
+        self.asked_at(id, deploy).is_some_and(is_old) && !self.held_requests.iter().any(is_asked_again)
+    }
+
+    /// As the pieces of this request say.
+    fn asked_at(&self, id: &SimulationId, deploy: &DeployId) -> Option<UnixTime> {
+        let pieces = self.records.get(id)?.objects.values();
+        pieces.filter(|piece| piece.deploy.as_ref() == Some(deploy)).find_map(|piece| piece.asked_at)
     }
 
     fn refuse_what_was_cut_off(&mut self, request: DeployRequest, now: Now) {

@@ -78,7 +78,11 @@ impl Orchestrator {
             Some(_) if is_first => self.say(Level::Info, format!("Simulation {id} is done, as its SO tells its models.")),
             _ => {}
         }
-        self.touch_done(id, now);
+        self.note_done(id);
+        match model {
+            None => self.on_done_due(id, now),
+            Some(_) => self.await_done(id, now),
+        }
     }
 
     /// What has no node goes at once; the rest has its grace.
@@ -89,7 +93,7 @@ impl Orchestrator {
         self.say(Level::Info, format!("{why}: what has not begun goes at once, what runs is ended in {seconds} s."));
     }
 
-    fn touch_done(&mut self, id: &SimulationId, now: Now) {
+    fn note_done(&mut self, id: &SimulationId) {
         if let Some(simulation) = self.simulations.get_mut(id)
             && let Announced::WhenRecorded(_) = simulation.models_ready
         {
@@ -97,7 +101,6 @@ impl Orchestrator {
         }
         self.fact(id);
         self.touched.insert(id.clone());
-        self.deadlines.set(now.instant, Deadline::DoneIsDue(id.clone()));
     }
 
     /// Some models may be over, or the simulation has lived for too long.
@@ -110,7 +113,7 @@ impl Orchestrator {
         if has_lived_too_long && simulation.cancelled_at.is_none() {
             let at = Now { unix: self.server_time(now), ..now };
             self.cancel(id, at, &format!("Simulation {id} has lived for SIMULATION_TIMEOUT"));
-            self.touch_done(id, now);
+            self.note_done(id);
         }
         self.end_what_has_no_pod(id, now);
         self.ask_for_what_is_over(id, now);
