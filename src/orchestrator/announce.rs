@@ -214,16 +214,17 @@ impl Orchestrator {
         }
     }
 
-    /// In the order in which it came.
+    /// In the order in which the broker sent it: killed in between, we get what came last again, and not a request without what ended it.
     pub(super) fn acknowledge_what_is_recorded(&mut self) {
+        let mut recorded = Vec::new();
         for (id, revision, delivery) in std::mem::take(&mut self.deliveries) {
             match revision {
-                Some(revision) if self.is_recorded(&id, revision) && self.is_whole_or_told(&id) => {
-                    self.commands.push_back(Command::Acknowledge(delivery));
-                }
+                Some(revision) if self.is_recorded(&id, revision) && self.is_whole_or_told(&id) => recorded.push(delivery),
                 revision => self.deliveries.push((id, revision, delivery)),
             }
         }
+        recorded.sort_by_key(|delivery| delivery.packet_id);
+        self.commands.extend(recorded.into_iter().map(Command::Acknowledge));
     }
 
     /// Without a record a restart knows of it by its pods alone: one is there, or none is waited for any more.
