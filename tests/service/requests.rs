@@ -24,7 +24,8 @@ impl Case {
 
 #[test]
 fn a_bad_request_ends_its_simulation_at_once_and_the_next_one_works() {
-    let stage = Stage::new();
+    // Some seventy answers come at once.
+    let stage = Stage::with_patient_broker();
     let mso = stage.start_mso();
     // Each has a simulation of its own; the fake models in it are never started.
     let cases: Vec<(Simulation<'_>, Case)> = bad_requests(&stage.simulation()).into_iter().map(|case| (stage.simulation(), case)).collect();
