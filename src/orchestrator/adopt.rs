@@ -219,7 +219,8 @@ impl Orchestrator {
                 simulation.set_ready(&model_id);
             }
             if let Some(code) = progress.ended.get(&number) {
-                let is_cancelled = *code == NO_EXIT_CODE && done_at.is_some();
+                let was_unwanted = progress.done.contains(number) || progress.cancelled_at.is_some();
+                let is_cancelled = *code == NO_EXIT_CODE && done_at.is_some() && was_unwanted;
                 simulation.set_verdict(&model_id, &if is_cancelled { cancelled() } else { Verdict::recorded(*code) });
                 if progress.told.contains(number) {
                     simulation.set_told(&model_id);

@@ -106,9 +106,6 @@ impl Orchestrator {
     /// Some models may be over, or the simulation has lived for too long.
     pub(super) fn on_done_due(&mut self, id: &SimulationId, now: Now) {
         let Some(simulation) = self.simulations.get(id) else { return };
-        if self.api.lists == 0 {
-            return;
-        }
         let has_lived_too_long = simulation.dies_at(&self.limits).is_some_and(|at| at <= now.instant);
         if has_lived_too_long && simulation.cancelled_at.is_none() {
             let at = Now { unix: self.server_time(now), ..now };

@@ -54,9 +54,9 @@ pub(super) fn error<'a>(
     failures: &[(ModelId, Verdict)],
     waits: impl Iterator<Item = (&'a ModelId, &'a Obstacle)>,
 ) -> String {
-    let mut causes: BTreeMap<&str, (&str, Vec<ModelId>)> = BTreeMap::new();
+    let mut causes: BTreeMap<(&str, i32), (&str, Vec<ModelId>)> = BTreeMap::new();
     for (model, verdict) in failures {
-        let cause = causes.entry(&verdict.reason).or_insert((&verdict.message, Vec::new()));
+        let cause = causes.entry((&verdict.reason, verdict.exit_code)).or_insert((&verdict.message, Vec::new()));
         cause.1.push(model.clone());
     }
     let mut text = format!("Simulation {id} fails.");
@@ -66,12 +66,13 @@ pub(super) fn error<'a>(
             text += &format!(" So did {}.", named(&models[1..], MODELS_NAMED));
         }
     }
-    let mut obstacles: BTreeMap<&str, (&str, Vec<ModelId>)> = BTreeMap::new();
+    let mut obstacles: BTreeMap<&str, (&Obstacle, Vec<ModelId>)> = BTreeMap::new();
     for (model, obstacle) in waits {
-        obstacles.entry(&obstacle.reason).or_insert((&obstacle.message, Vec::new())).1.push(model.clone());
+        obstacles.entry(&obstacle.reason).or_insert((obstacle, Vec::new())).1.push(model.clone());
     }
-    for (reason, (message, models)) in obstacles.into_iter().take(CAUSES_TOLD) {
-        text += &format!(" Models {} wait, {reason}: {message}.", named(&models, MODELS_NAMED));
+    for (reason, (obstacle, models)) in obstacles.into_iter().take(CAUSES_TOLD) {
+        let [state, _] = obstacle.kind.states();
+        text += &format!(" Models {} {state}, {reason}: {}.", named(&models, MODELS_NAMED), obstacle.message);
     }
     text
 }
@@ -140,13 +141,16 @@ mod tests {
             failed("a", "ErrImagePull", "Model sim/a failed: no such tag."),
             failed("b", "OOMKilled", "Model sim/b failed: too much."),
             failed("c", "ErrImagePull", "Model sim/c failed: no such tag."),
+            (model("f"), Verdict::failed(3, "Error", "Model sim/f failed with exit code 3.")),
+            (model("g"), Verdict::failed(4, "Error", "Model sim/g failed with exit code 4.")),
         ];
         let obstacle = Obstacle { kind: Kind::Unschedulable, reason: "Unschedulable".to_owned(), message: "no node".to_owned() };
+        let threat = Obstacle { kind: Kind::Disruption, reason: "Disruption".to_owned(), message: "soon".to_owned() };
         let (d, e) = (model("d"), model("e"));
         assert_eq!(
-            error(&SimulationId::new("sim").unwrap(), &failures, [(&d, &obstacle), (&e, &obstacle)].into_iter()),
-            "Simulation sim fails. Model sim/a failed: no such tag. So did [c]. Model sim/b failed: too much. Models [d, e] wait, \
-             Unschedulable: no node."
+            error(&SimulationId::new("sim").unwrap(), &failures, [(&d, &obstacle), (&e, &threat)].into_iter()),
+            "Simulation sim fails. Model sim/a failed: no such tag. So did [c]. Model sim/f failed with exit code 3. Model sim/g failed \
+             with exit code 4. Model sim/b failed: too much. Models [e] are in danger, Disruption: soon. Models [d] wait, Unschedulable: no node."
         );
     }
 }

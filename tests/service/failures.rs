@@ -250,7 +250,7 @@ fn a_pod_behind_a_finalizer_is_told_as_deleted_when_its_container_ends() {
 
 #[test]
 #[ignore = "only on the real ground: devkit's cluster has one namespace"]
-fn a_namespace_that_is_deleted_fails_what_runs_and_what_is_asked_for() {
+fn a_namespace_that_is_deleted_fails_what_runs() {
     let stage = Stage::on(Ground::Real);
     let _mso = stage.start_mso();
     let simulation = stage.simulation();
