@@ -254,6 +254,10 @@ struct Speaker {
 
 impl Speaker {
     fn tell(&self, simulation: &str, model: &str, message: &str, payload: Vec<u8>) {
+        // A broker closes the connection on a topic with such an id, and what comes meanwhile is lost.
+        if model.chars().any(|char| char.is_control() || "+#/".contains(char)) {
+            return;
+        }
         self.publish(&format!("/lifecycle/{}/model/{simulation}/{model}/{message}", self.simulator), payload);
     }
 

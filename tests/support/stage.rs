@@ -48,11 +48,6 @@ impl Stage {
         Self::of(ground, Arc::new(Namespace::with_account(ground)), Arc::new(Broker::shared(ground)), Session::Clean)
     }
 
-    /// With a broker that drops nothing for an SO that is slow to read, as it does at QoS 0.
-    pub(crate) fn with_patient_broker() -> Self {
-        Self::with_lasting_session_in(Broker::shared(ground()))
-    }
-
     /// With a broker that may be killed, which takes nothing from the SO.
     pub(crate) fn with_own_broker() -> Self {
         Self::with_lasting_session_in(Broker::own(ground()))
