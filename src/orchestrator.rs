@@ -505,6 +505,7 @@ impl Orchestrator {
             Deadline::DoneIsDue(simulation) => self.on_done_due(&simulation, now),
             Deadline::PendingIsDue(simulation) => self.on_pending_due(&simulation, now),
             Deadline::ReadiesAreOverdue(simulation) => self.name_the_unheard(&simulation),
+            Deadline::LastRunIsAwaited(simulation) => self.give_up_what_awaits_the_last_run(&simulation, now),
             Deadline::LeftIsSaidAgain => self.say_what_is_left(now),
             Deadline::RequestIsLost(simulation) => self.tell_lost_request(&simulation, now),
         }

@@ -1574,6 +1574,25 @@ fn a_request_for_a_simulation_that_is_done_is_of_its_next_run() {
 }
 
 #[test]
+fn a_request_that_waits_for_a_run_that_is_done_and_hangs_fails_openly() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.created(&m1);
+    session.ready("sim", "m1");
+    session.acknowledged();
+    session.done_says_the_so_to("sim", &["m1"]);
+    session.deploys(2, "sim", &["m1", "m2"], 0.0);
+    session.passes(60.0);
+    session.deploys(3, "sim", &["m1", "m3"], 0.0);
+    session.passes(540.0);
+    session.acknowledged();
+    session.passes(60.0);
+    session.shows("exit 0", &ended(m1, 0, "Completed"));
+    session.matches("a_request_after_done_for_a_run_that_hangs");
+}
+
+#[test]
 fn a_simulation_that_lives_for_too_long_is_ended_also_over_a_restart() {
     let simulation = Some(Duration::from_secs(3600));
     let rules = Rules { limits: Limits { simulation, ..Limits::default() }, ..Rules::default() };
@@ -1592,6 +1611,28 @@ fn a_simulation_that_lives_for_too_long_is_ended_also_over_a_restart() {
     session.passes(120.0);
     session.got(&m1);
     session.matches("a_simulation_lives_too_long");
+}
+
+#[test]
+fn a_simulation_that_lives_for_too_long_is_told_so_also_where_one_model_was_done_before() {
+    let simulation = Some(Duration::from_secs(3600));
+    let rules = Rules { limits: Limits { simulation, ..Limits::default() }, ..Rules::default() };
+    let mut session = Session::with(rules.clone());
+    session.connected();
+    session.listed(vec![]);
+    let pods = vec![pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2")];
+    session.deploys(1, "sim", &["m1", "m2"], 0.0);
+    pods.iter().for_each(|pod| session.created(pod));
+    session.ready("sim", "m1");
+    session.done_says_the_so_to("sim", &["m1"]);
+    session.passes(3600.0);
+    session.passes(120.0);
+    session.got(&pods[0]);
+    session.got(&pods[1]);
+    session.killed();
+    session.core = Orchestrator::new(SimulatorName::new("so").unwrap(), rules, 2, 7);
+    session.finds(pods);
+    session.matches("a_simulation_lives_too_long_after_one_was_done");
 }
 
 /// A second request was recorded, and its pieces are gone: of its model nothing is known.

@@ -16,6 +16,7 @@ use super::pod::{DEPLOY_ANNOTATION, SIMULATOR_LABEL, Variable, or_default};
 use crate::clock::UnixTime;
 use crate::ids::{DeployId, InvalidId, ModelId, PodName, RecordName, SimulationId, SimulatorId, SimulatorName, Uid};
 use crate::orchestrator::event::{DeployRequest, ModelConfiguration};
+use crate::orchestrator::pod_state::NO_EXIT_CODE;
 use crate::secret::Secret;
 
 /// What another version of this service writes, this one leaves alone.
@@ -232,10 +233,25 @@ pub struct Progress {
     pub done: Bits,
     /// When the last of those came, in the API server's time as the next one.
     pub done_at: Option<UnixTime>,
-    /// Since when all of it is to end.
-    pub cancelled_at: Option<UnixTime>,
+    pub cancelled: Option<Cancelled>,
     /// Once the broker has the announcement that all have ended.
     pub over: Option<Over>,
+}
+
+/// All of it is to end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cancelled {
+    /// In the API server's time.
+    pub at: UnixTime,
+    pub by: CancelledBy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CancelledBy {
+    So,
+    /// `SIMULATION_TIMEOUT`.
+    Timeout,
 }
 
 /// In the API server's time.
@@ -302,6 +318,8 @@ struct ProgressText {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cancelled_at: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    cancelled_by: Option<CancelledBy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     over_at: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     delete_by: Option<f64>,
@@ -326,7 +344,8 @@ impl Progress {
             error_reported: self.error_reported,
             done: self.done.clone(),
             done_at: self.done_at.map(|at| at.0),
-            cancelled_at: self.cancelled_at.map(|at| at.0),
+            cancelled_at: self.cancelled.map(|cancelled| cancelled.at.0),
+            cancelled_by: self.cancelled.map(|cancelled| cancelled.by),
             over_at: self.over.map(|over| over.at.0),
             delete_by: self.over.map(|over| over.delete_by.0),
         };
@@ -346,6 +365,11 @@ impl Progress {
             return Err(format!("exitCodes: there are {}, and {} have failed", text.exit_codes.len(), failed.len()));
         }
         ended.extend(failed.into_iter().zip(text.exit_codes));
+        let cancelled = match (text.cancelled_at, text.cancelled_by) {
+            (Some(at), Some(by)) => Some(Cancelled { at: UnixTime(at), by }),
+            (Some(_), None) => return Err("cancelledBy: missing beside cancelledAt".to_owned()),
+            (None, _) => None,
+        };
         let over = match (text.over_at, text.delete_by) {
             (Some(at), Some(delete_by)) => Some(Over { at: UnixTime(at), delete_by: UnixTime(delete_by) }),
             (Some(_), None) => return Err("deleteBy: missing beside overAt".to_owned()),
@@ -364,9 +388,18 @@ impl Progress {
             error_reported: text.error_reported,
             done: text.done,
             done_at: text.done_at.map(UnixTime),
-            cancelled_at: text.cancelled_at.map(UnixTime),
+            cancelled,
             over,
         })
+    }
+
+    /// For whom a model ended without a code of its own; none: it has another cause, or has not ended so.
+    pub fn ended_for(&self, number: usize) -> Option<CancelledBy> {
+        match self.done.contains(number) {
+            _ if self.ended.get(&number) != Some(&NO_EXIT_CODE) => None,
+            true => Some(CancelledBy::So),
+            false => self.cancelled.map(|cancelled| cancelled.by),
+        }
     }
 
     /// Of this run or one before it.
@@ -629,12 +662,12 @@ mod tests {
             error_reported: true,
             done: [0, 1].into_iter().collect(),
             done_at: Some(UnixTime(0.5)),
-            cancelled_at: Some(UnixTime(0.75)),
+            cancelled: Some(Cancelled { at: UnixTime(0.75), by: CancelledBy::Timeout }),
             over: Some(Over { at: UnixTime(1.5), delete_by: UnixTime(3601.5) }),
         };
         let text = concat!(
             r#"{"deploys":["00000000000000ab"],"repeats":["00000000000000ef"],"earlierDeploys":["00000000000000cd"],"replaced":["u-1"],"created":"c4","ready":"4","ended":"c4","#,
-            r#""failed":"44","exitCodes":[3,-1],"told":"8","modelsReady":"sent","errorReported":true,"done":"c","doneAt":0.5,"cancelledAt":0.75,"overAt":1.5,"deleteBy":3601.5}"#
+            r#""failed":"44","exitCodes":[3,-1],"told":"8","modelsReady":"sent","errorReported":true,"done":"c","doneAt":0.5,"cancelledAt":0.75,"cancelledBy":"timeout","overAt":1.5,"deleteBy":3601.5}"#
         );
         assert_eq!(progress.to_text(), text);
         assert_eq!(Progress::read(text), Ok(progress));
@@ -647,6 +680,7 @@ mod tests {
             (r#"{"deploys":["x y"]}"#, "x y"),
             (r#"{"deploys":[],"ready":"g"}"#, "no hexadecimal digit"),
             (r#"{"deploys":[],"ended":"8","failed":"8"}"#, "exitCodes: there are 0, and 1 have failed"),
+            (r#"{"deploys":[],"cancelledAt":1.5}"#, "cancelledBy: missing beside cancelledAt"),
             (r#"{"deploys":[],"overAt":1.5}"#, "deleteBy: missing beside overAt"),
         ] {
             let error = Progress::read(text).unwrap_err();

@@ -8,11 +8,11 @@ use std::time::Duration;
 use log::Level;
 
 use super::deadline::Deadline;
-use super::done::cancelled;
+use super::done::unwanted;
 use super::event::{BadRequest, Body, DeployRequest};
 use super::held::{Arrival, Held, addressable_models};
 use super::kept::{Kept, doom_pieces};
-use super::pod_state::{NO_EXIT_CODE, Verdict};
+use super::pod_state::Verdict;
 use super::retention::KnownPod;
 use super::simulation::{Announced, Creation, Reported, Simulation};
 use super::{Orchestrator, SUBSCRIBERS_RETURN};
@@ -196,13 +196,14 @@ impl Orchestrator {
 
     /// The facts of the process before this one.
     fn apply_progress(&mut self, id: &SimulationId, progress: &Progress, now: Now) {
-        let [done_at, cancelled_at] = [progress.done_at, progress.cancelled_at].map(|at| Some(self.moment(at?, now)));
+        let done_at = progress.done_at.map(|at| self.moment(at, now));
+        let cancelled = progress.cancelled.map(|cancelled| (self.moment(cancelled.at, now), cancelled.by));
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         simulation.repeats.clone_from(&progress.repeats);
         simulation.earlier_deploys.clone_from(&progress.earlier_deploys);
         simulation.replaced.extend(progress.replaced.iter().cloned());
         simulation.models_ready = Announced::by_earlier_process(progress.models_ready);
-        (simulation.done_at, simulation.cancelled_at) = (done_at, cancelled_at);
+        (simulation.done_at, simulation.cancelled) = (done_at, cancelled);
         if progress.error_reported {
             simulation.error = Reported::Acknowledged;
         }
@@ -214,14 +215,13 @@ impl Orchestrator {
             if progress.created.contains(number) {
                 model.creation = Creation::Lost;
             }
-            model.is_done = progress.done.contains(number);
+            model.was_sent_done = progress.done.contains(number);
             if progress.ready.contains(number) {
                 simulation.set_ready(&model_id);
             }
             if let Some(code) = progress.ended.get(&number) {
-                let was_unwanted = progress.done.contains(number) || progress.cancelled_at.is_some();
-                let is_cancelled = *code == NO_EXIT_CODE && done_at.is_some() && was_unwanted;
-                simulation.set_verdict(&model_id, &if is_cancelled { cancelled() } else { Verdict::recorded(*code) });
+                let verdict = progress.ended_for(number).map_or_else(|| Verdict::recorded(*code), unwanted);
+                simulation.set_verdict(&model_id, &verdict);
                 if progress.told.contains(number) {
                     simulation.set_told(&model_id);
                 } else {

@@ -150,7 +150,8 @@ impl Orchestrator {
     /// Nobody may wait for models that will never be. The last message that says so, where any does.
     pub(super) fn refuse(&mut self, simulation: &TopicSegment, bad: &BadRequest, now: Now) -> Option<MessageId> {
         let shown = Shown::of(simulation.as_str());
-        if SimulationId::new(simulation.as_str()).is_ok_and(|id| self.simulations.contains_key(&id)) {
+        let running = SimulationId::new(simulation.as_str()).ok().and_then(|id| self.simulations.get(&id));
+        if running.is_some_and(|running| !running.is_done()) {
             let text = format!("DeployModels for simulation {shown} is refused, and the simulation goes on without it: {}", bad.problem);
             self.say(Level::Error, text);
             return None;

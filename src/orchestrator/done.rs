@@ -17,6 +17,7 @@ use super::{Orchestrator, Tell};
 use crate::clock::{Now, UnixTime};
 use crate::config::Limits;
 use crate::ids::{ModelId, SimulationId};
+use crate::kube::record::CancelledBy;
 
 /// Why a model is ended that its SO does not want any more.
 pub(super) const CANCELLED: &str = "Cancelled";
@@ -48,11 +49,12 @@ impl Orchestrator {
     }
 
     /// What was said before the first list, of simulations that turn out to run. What waits to be begun keeps its own.
+    /// What follows from it is due with the rest of them.
     pub(super) fn mark_what_was_done_before(&mut self, now: Now) {
         let of_running: Vec<(SimulationId, Option<ModelId>)> =
             self.dones.keys().filter(|(id, _)| self.simulations.contains_key(id)).cloned().collect();
         for (id, model) in of_running {
-            self.mark_done(&id, model.as_ref(), now);
+            self.note_done(&id, model.as_ref(), now);
         }
     }
 
@@ -62,38 +64,50 @@ impl Orchestrator {
     }
 
     fn mark_done(&mut self, id: &SimulationId, model: Option<&ModelId>, now: Now) {
-        let at = Now { unix: self.server_time(now), ..now };
-        let Some(simulation) = self.simulations.get_mut(id) else { return };
-        let is_first = match model {
-            None => simulation.cancelled_at.is_none(),
-            Some(model) => {
-                let Some(known) = simulation.models.get_mut(model).filter(|known| !known.is_done) else { return };
-                known.is_done = true;
-                simulation.done_at.is_none()
-            }
-        };
-        simulation.done_at = Some(at);
-        match model {
-            None if is_first => self.cancel(id, at, &format!("Simulation {id} is cancelled by its SO")),
-            Some(_) if is_first => self.say(Level::Info, format!("Simulation {id} is done, as its SO tells its models.")),
-            _ => {}
+        if !self.note_done(id, model, now) {
+            return;
         }
-        self.note_done(id);
         match model {
             None => self.on_done_due(id, now),
-            Some(_) => self.await_done(id, now),
+            Some(model) => {
+                self.end_what_has_no_pod(id, model, now);
+                self.await_done(id, now);
+            }
         }
+    }
+
+    /// False where nobody here is meant, or it was said before.
+    fn note_done(&mut self, id: &SimulationId, model: Option<&ModelId>, now: Now) -> bool {
+        let at = Now { unix: self.server_time(now), ..now };
+        let Some(simulation) = self.simulations.get_mut(id) else { return false };
+        if let Some(model) = model {
+            let Some(known) = simulation.models.get_mut(model).filter(|known| !known.was_sent_done) else { return false };
+            known.was_sent_done = true;
+        }
+        let is_first = simulation.done_at.replace(at).is_none();
+        match model {
+            None => self.cancel(id, at, CancelledBy::So),
+            Some(_) if is_first => self.say(Level::Info, format!("Simulation {id} is done, as its SO tells its models.")),
+            Some(_) => {}
+        }
+        self.record_done(id);
+        true
     }
 
     /// What has no node goes at once; the rest has its grace.
-    fn cancel(&mut self, id: &SimulationId, at: Now, why: &str) {
-        let Some(simulation) = self.simulations.get_mut(id) else { return };
-        simulation.cancelled_at = Some(at);
+    fn cancel(&mut self, id: &SimulationId, at: Now, by: CancelledBy) {
+        let Some(simulation) = self.simulations.get_mut(id).filter(|simulation| simulation.cancelled.is_none()) else { return };
+        simulation.cancelled = Some((at, by));
+        let why = match by {
+            CancelledBy::So => "is cancelled by its SO",
+            CancelledBy::Timeout => "has lived for SIMULATION_TIMEOUT",
+        };
         let seconds = GRACE.as_secs();
-        self.say(Level::Info, format!("{why}: what has not begun goes at once, what runs is ended in {seconds} s."));
+        self.say(Level::Info, format!("Simulation {id} {why}: what has not begun goes at once, what runs is ended in {seconds} s."));
     }
 
-    fn note_done(&mut self, id: &SimulationId) {
+    /// `ModelsReady` is not to go out any more.
+    fn record_done(&mut self, id: &SimulationId) {
         if let Some(simulation) = self.simulations.get_mut(id)
             && let Announced::WhenRecorded(_) = simulation.models_ready
         {
@@ -107,12 +121,13 @@ impl Orchestrator {
     pub(super) fn on_done_due(&mut self, id: &SimulationId, now: Now) {
         let Some(simulation) = self.simulations.get(id) else { return };
         let has_lived_too_long = simulation.dies_at(&self.limits).is_some_and(|at| at <= now.instant);
-        if has_lived_too_long && simulation.cancelled_at.is_none() {
-            let at = Now { unix: self.server_time(now), ..now };
-            self.cancel(id, at, &format!("Simulation {id} has lived for SIMULATION_TIMEOUT"));
-            self.note_done(id);
+        let waiting: Vec<ModelId> =
+            simulation.models.values().filter(|model| model.waits_for_pod()).map(|model| model.pod.model.clone()).collect();
+        if has_lived_too_long && simulation.cancelled.is_none() {
+            self.cancel(id, Now { unix: self.server_time(now), ..now }, CancelledBy::Timeout);
+            self.record_done(id);
         }
-        self.end_what_has_no_pod(id, now);
+        waiting.iter().for_each(|model| self.end_what_has_no_pod(id, model, now));
         self.ask_for_what_is_over(id, now);
         self.say_what_goes_on(id, now);
         self.await_done(id, now);
@@ -121,24 +136,25 @@ impl Orchestrator {
     /// Wakes when there is next something to do of it.
     pub(super) fn await_done(&mut self, id: &SimulationId, now: Now) {
         let Some(simulation) = self.simulations.get(id) else { return };
-        let (done_at, cancelled_at) = (simulation.done_at.map(|at| at.instant), simulation.cancelled_at.map(|at| at.instant));
+        let done_at = simulation.done_at.map(|at| at.instant);
         let ends = [
             simulation.dies_at(&self.limits),
             done_at.map(|at| at + GRACE),
             done_at.zip(self.limits.done).map(|(at, limit)| at + limit),
-            cancelled_at.map(|at| at + GRACE),
+            simulation.cancelled.map(|(at, _)| at.instant + GRACE),
         ];
         if let Some(at) = ends.into_iter().flatten().filter(|at| *at > now.instant).min() {
             self.deadlines.set(at, Deadline::DoneIsDue(id.clone()));
         }
     }
 
-    fn end_what_has_no_pod(&mut self, id: &SimulationId, now: Now) {
+    fn end_what_has_no_pod(&mut self, id: &SimulationId, model_id: &ModelId, now: Now) {
         let Some(simulation) = self.simulations.get(id) else { return };
         let has_none = |model: &&Model| model.waits_for_pod() && model.creation != Creation::Lost;
-        let over = simulation.models.values().filter(|model| has_none(model) && simulation.is_over(model, None, &self.limits, now));
-        let over: Vec<ModelId> = over.map(|model| model.pod.model.clone()).collect();
-        over.iter().for_each(|model| self.end_model(id, model));
+        let Some(model) = simulation.models.get(model_id).filter(has_none) else { return };
+        if let Some(by) = simulation.over_for(model, None, &self.limits, now) {
+            self.end_model(id, model_id, by);
+        }
     }
 
     /// It may have ended by itself, or have got a node, while the watch was cut or this process was not there.
@@ -146,7 +162,7 @@ impl Orchestrator {
         let Some(simulation) = self.simulations.get(id) else { return };
         let is_over = |model: &&Model| {
             let known = self.pods.get(&model.pod.name).filter(|known| model.uid.as_ref() == Some(&known.uid));
-            model.uid.is_some() && simulation.is_over(model, known, &self.limits, now)
+            model.uid.is_some() && simulation.over_for(model, known, &self.limits, now).is_some()
         };
         let over: Vec<_> = simulation.models.values().filter(is_over).map(|model| (model.pod.clone(), model.uid.clone())).collect();
         over.into_iter().for_each(|(pod, uid)| self.ask_about(&pod, uid));
@@ -156,28 +172,23 @@ impl Orchestrator {
     pub(super) fn end_what_is_over(&mut self, id: &SimulationId, model_id: &ModelId, now: Now) {
         let Some(simulation) = self.simulations.get(id) else { return };
         let Some(model) = simulation.models.get(model_id).filter(|model| model.uid.is_some()) else { return };
-        if simulation.is_over(model, self.pods.get(&model.pod.name), &self.limits, now) {
-            self.end_model(id, model_id);
+        if let Some(by) = simulation.over_for(model, self.pods.get(&model.pod.name), &self.limits, now) {
+            self.end_model(id, model_id, by);
         }
     }
 
-    fn end_model(&mut self, id: &SimulationId, model_id: &ModelId) {
-        let Some(simulation) = self.simulations.get_mut(id) else { return };
-        let verdict = match simulation.done_at {
-            Some(_) => cancelled(),
-            None => Verdict::failed_without_code("SimulationTimeout", "its simulation has lived for longer than it may"),
-        };
-        if let Some(model) = simulation.models.get_mut(model_id) {
+    fn end_model(&mut self, id: &SimulationId, model_id: &ModelId, by: CancelledBy) {
+        if let Some(model) = self.model_mut(id, model_id) {
             model.ended_by_us = true;
         }
-        self.conclude(id, model_id, verdict, Tell::WhenRecorded);
+        self.conclude(id, model_id, unwanted(by), Tell::WhenRecorded);
     }
 
     /// It writes its results, perhaps, or it hangs.
     fn say_what_goes_on(&mut self, id: &SimulationId, now: Now) {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         let grace_is_over = simulation.done_at.is_some_and(|at| now.instant.saturating_duration_since(at.instant) >= GRACE);
-        let goes_on = |model: &&Model| model.is_done && model.ready && model.verdict.is_none();
+        let goes_on = |model: &&Model| model.was_sent_done && model.ready && model.verdict.is_none();
         let models: Vec<ModelId> = simulation.models.values().filter(goes_on).map(|model| model.pod.model.clone()).collect();
         if grace_is_over && !models.is_empty() && !std::mem::replace(&mut simulation.overrun_said, true) {
             let (models, seconds) = (named(&models, MODELS_NAMED), GRACE.as_secs());
@@ -196,30 +207,37 @@ impl Orchestrator {
     }
 }
 
-pub(super) fn cancelled() -> Verdict {
-    Verdict::failed_without_code(CANCELLED, "its SO has ended the simulation")
+pub(crate) fn unwanted(by: CancelledBy) -> Verdict {
+    let (reason, message) = match by {
+        CancelledBy::So => (CANCELLED, "its SO has ended the simulation"),
+        CancelledBy::Timeout => ("SimulationTimeout", "its simulation has lived for longer than it may"),
+    };
+    Verdict::failed_without_code(reason, message)
 }
 
 impl Simulation {
     /// Its SO has ended it, or its time is over.
     pub(super) fn is_done(&self) -> bool {
-        self.done_at.is_some() || self.cancelled_at.is_some()
+        self.done_at.is_some() || self.cancelled.is_some()
     }
 
     fn dies_at(&self, limits: &Limits) -> Option<Instant> {
         limits.simulation.map(|limit| self.begun_at + limit)
     }
 
-    /// It is not wanted any more, and has had its grace.
-    fn is_over(&self, model: &Model, pod: Option<&KnownPod>, limits: &Limits, now: Now) -> bool {
+    /// For whom it is not wanted any more, once it has had its grace. What has no pod needs none.
+    fn over_for(&self, model: &Model, pod: Option<&KnownPod>, limits: &Limits, now: Now) -> Option<CancelledBy> {
         let is_past = |at: Option<Now>, grace| at.is_some_and(|at| now.instant.saturating_duration_since(at.instant) >= grace);
         let has_no_node = pod.is_none_or(|pod| pod.node.is_empty());
-        let is_cancelled = self.cancelled_at.is_some() && (has_no_node || is_past(self.cancelled_at, GRACE));
-        let is_done = match (model.is_done, model.ready) {
+        let is_cancelled = self.cancelled.is_some_and(|(at, _)| has_no_node || is_past(Some(at), GRACE));
+        let is_done = match (model.was_sent_done, model.ready) {
             (false, _) => false,
-            (true, false) => is_past(self.done_at, GRACE),
+            (true, false) => model.waits_for_pod() || is_past(self.done_at, GRACE),
             (true, true) => limits.done.is_some_and(|grace| is_past(self.done_at, grace)),
         };
-        model.verdict.is_none() && (is_cancelled || is_done)
+        if model.verdict.is_some() || !(is_cancelled || is_done) {
+            return None;
+        }
+        if model.was_sent_done { Some(CancelledBy::So) } else { self.cancelled.map(|(_, by)| by) }
     }
 }

@@ -1,12 +1,13 @@
 //! Requests that wait: what one means depends on what runs, which is not known at the beginning, and not while a run's end is recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::Level;
 
 use super::announce::Told;
-use super::deploy::{MAX_BYTES, MAX_MODELS, REDELIVERY, TOO_MUCH};
+use super::deadline::Deadline;
+use super::deploy::{MAX_BYTES, MAX_MODELS, REDELIVERY, TOO_MUCH, named};
 use super::event::{BadRequest, Command, Delivery, DeployRequest, MessageId};
 use super::kept::Kept;
 use super::pod_state::Verdict;
@@ -16,8 +17,13 @@ use super::{Orchestrator, Tell};
 use crate::clock::Now;
 use crate::ids::{DeployId, ModelId, SimulationId, TopicSegment};
 
+/// How many models a line names.
+const MODELS_NAMED: usize = 10;
 /// That wait together: for each one a simulation is told that it failed, if it comes to that.
 const MAX_HELD_REQUESTS: usize = 1000;
+
+/// For models of the last run, which write their results or hang. Nobody but us knows why the next one does not begin.
+const LAST_RUN_AWAITED: Duration = Duration::from_secs(10 * 60);
 
 /// A request that waits to be handled.
 pub(super) struct Held {
@@ -135,7 +141,7 @@ impl Orchestrator {
         self.handle_held_requests = false;
         for held in std::mem::take(&mut self.held_requests) {
             if self.why_it_waits(&held.request, held.came).is_some() {
-                self.held_requests.push(held);
+                self.keep_held(held);
             } else {
                 self.on_request(held.simulation, held.request, held.came, now);
             }
@@ -169,7 +175,33 @@ impl Orchestrator {
             return self.acknowledge_when_told(end, refused);
         }
         self.say(Level::Info, format!("DeployModels for simulation {} waits: {why}.", held.simulation));
+        self.keep_held(held);
+    }
+
+    fn keep_held(&mut self, held: Held) {
+        if let Ok(request) = &held.request
+            && self.simulations.get(&request.simulation).is_some_and(Simulation::is_done)
+        {
+            self.deadlines.set_at_latest(held.came.at + LAST_RUN_AWAITED, Deadline::LastRunIsAwaited(request.simulation.clone()));
+        }
         self.held_requests.push(held);
+    }
+
+    /// What was done long ago and has not ended may never end.
+    pub(super) fn give_up_what_awaits_the_last_run(&mut self, id: &SimulationId, now: Now) {
+        let Some(simulation) = self.simulations.get(id).filter(|simulation| simulation.is_done()) else { return };
+        let running = simulation.models.values().filter(|model| model.verdict.is_none());
+        let running: Vec<ModelId> = running.map(|model| model.pod.model.clone()).collect();
+        let (running, seconds) = (named(&running, MODELS_NAMED), LAST_RUN_AWAITED.as_secs());
+        let problem = format!(
+            "the last run of this simulation is done, and its models {running} have not ended in {seconds} s: delete their pods, or set \
+             DONE_GRACE"
+        );
+        let is_overdue = |held: &Held| held.is_for(id) && now.instant.saturating_duration_since(held.came.at) >= LAST_RUN_AWAITED;
+        self.refuse_held(&TopicSegment::from(id), is_overdue, "LastRunGoesOn", &problem, now);
+        if let Some(next) = self.held_requests.iter().filter(|held| held.is_for(id)).map(|held| held.came.at).min() {
+            self.deadlines.set(next + LAST_RUN_AWAITED, Deadline::LastRunIsAwaited(id.clone()));
+        }
     }
 
     /// What they wait for has been in the way for too long: for those of one simulation, or for all.
@@ -180,16 +212,20 @@ impl Orchestrator {
         let held = self.held_requests.iter().filter(|held| only.as_ref().is_none_or(|only| held.simulation == *only));
         let overdue: BTreeSet<TopicSegment> = held.filter(|held| is_overdue(held.came.at)).map(|held| held.simulation.clone()).collect();
         for id in overdue {
-            let (of_simulation, held): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut self.held_requests).into_iter().partition(|held| held.simulation == id);
-            self.held_requests = held;
-            let refused: Vec<Refused> = of_simulation.iter().filter_map(Held::as_refused).collect();
-            let mut seen = BTreeSet::new();
-            let models = of_simulation.into_iter().flat_map(|held: Held| addressable_models(held.request));
-            let models = models.filter(|model| seen.insert(model.clone())).collect();
-            let end = self.refuse(&id, &BadRequest { reason: refusal.reason.to_string(), problem: refusal.message.clone(), models }, now);
-            self.acknowledge_when_told(end, refused);
+            self.refuse_held(&id, |held| held.simulation == id, &refusal.reason.to_string(), &refusal.message, now);
         }
+    }
+
+    /// All of them as one: each model is told once.
+    fn refuse_held(&mut self, id: &TopicSegment, is_refused: impl Fn(&Held) -> bool, reason: &str, problem: &str, now: Now) {
+        let (held, rest): (Vec<Held>, Vec<Held>) = std::mem::take(&mut self.held_requests).into_iter().partition(is_refused);
+        self.held_requests = rest;
+        let refused: Vec<Refused> = held.iter().filter_map(Held::as_refused).collect();
+        let mut seen = BTreeSet::new();
+        let models = held.into_iter().flat_map(|held| addressable_models(held.request));
+        let models = models.filter(|model| seen.insert(model.clone())).collect();
+        let end = self.refuse(id, &BadRequest { reason: reason.to_owned(), problem: problem.to_owned(), models }, now);
+        self.acknowledge_when_told(end, refused);
     }
 
     /// For the first list to judge. Those that are too many to be remembered run where a record of them turns up.

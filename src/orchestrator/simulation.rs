@@ -13,7 +13,7 @@ use crate::clock::Now;
 use crate::config::ReportErrors;
 use crate::ids::{DeployId, ModelId, Uid};
 use crate::kube::pod::NewPod;
-use crate::kube::record::{ModelsReady, Progress};
+use crate::kube::record::{Cancelled, CancelledBy, ModelsReady, Progress};
 
 /// Counts the runs of this process: a simulation id may come again.
 pub(super) type Run = u64;
@@ -28,8 +28,8 @@ pub(super) struct Simulation {
     pub begun_at: Instant,
     /// When the last `SimulationDone` of it came, to whomever.
     pub done_at: Option<Now>,
-    /// Since when all of it is to end.
-    pub cancelled_at: Option<Now>,
+    /// Since when all of it is to end, and for whom.
+    pub cancelled: Option<(Now, CancelledBy)>,
     /// That models go on after `SimulationDone` was said.
     pub overrun_said: bool,
     /// The requests that it came with, in order: models are numbered through them.
@@ -79,7 +79,7 @@ pub(super) struct Model {
     pub lists_before: u64,
     pub ready: bool,
     /// It was sent `SimulationDone`.
-    pub is_done: bool,
+    pub was_sent_done: bool,
     /// The pod that runs it, once one is known.
     pub uid: Option<Uid>,
     pub verdict: Option<Verdict>,
@@ -167,7 +167,7 @@ impl Simulation {
             keep_logs_hours,
             begun_at,
             done_at: None,
-            cancelled_at: None,
+            cancelled: None,
             overrun_said: false,
             deploys: Vec::new(),
             unrecorded: Vec::new(),
@@ -291,9 +291,9 @@ impl Simulation {
             told: numbers(&|model| model.told),
             models_ready: self.models_ready.recorded(),
             error_reported: self.error == Reported::Acknowledged,
-            done: numbers(&|model| model.is_done),
+            done: numbers(&|model| model.was_sent_done),
             done_at: self.done_at.map(|at| at.unix),
-            cancelled_at: self.cancelled_at.map(|at| at.unix),
+            cancelled: self.cancelled.map(|(at, by)| Cancelled { at: at.unix, by }),
             over: None,
         }
     }
@@ -316,7 +316,7 @@ impl Model {
             creation,
             lists_before: 0,
             ready: false,
-            is_done: false,
+            was_sent_done: false,
             uid: None,
             verdict: None,
             ended_by_us: false,
