@@ -183,7 +183,12 @@ fn gather(client: &Client, model: &Model, namespace: &str) -> Evidence {
 
 impl EventSeen {
     fn of(event: PodEvent) -> Self {
-        let at = event.at();
-        Self { at, r#type: one_line(&event.r#type), reason: one_line(&event.reason), count: event.count, message: one_line(&event.message) }
+        Self {
+            at: event.at(),
+            r#type: one_line(&event.r#type),
+            reason: one_line(&event.reason),
+            count: event.count(),
+            message: one_line(&event.message),
+        }
     }
 }

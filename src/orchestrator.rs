@@ -28,7 +28,7 @@ mod announce;
 mod calls;
 mod deadline;
 mod deploy;
-mod done;
+pub(crate) mod done;
 mod held;
 mod kept;
 mod marks;

@@ -78,8 +78,16 @@ fn each_trouble_is_explained_while_the_service_runs_and_after_it_has_stopped() {
             &format!("→ mso explain {id} crashed"),
         ];
         explained(&settings, &[id], &of_simulation);
-        let crashed =
-            explained(&settings, &[id, "crashed"], &["✗ ", "SIGSEGV", "→ its log says why, all of it: kubectl -n ", "│ line 40 of 40"]);
+        let crashed = explained(
+            &settings,
+            &[id, "crashed"],
+            &[
+                &format!("✗ {id}/crashed  failed with exit code 139"),
+                "SIGSEGV",
+                "→ its log says why, all of it: kubectl -n ",
+                "│ line 40 of 40",
+            ],
+        );
         assert_eq!(crashed.matches("│ ").count(), 30, "{crashed}");
         let pod = simulation.pod_name("unpullable");
         let of_unpullable = [
@@ -93,10 +101,11 @@ fn each_trouble_is_explained_while_the_service_runs_and_after_it_has_stopped() {
             "→ push the image",
         ];
         explained(&settings, &[id, "unpullable"], &of_unpullable);
-        let of_slow = ["! ", "/slow-1  waiting: WaitingForReady", "has not said that it is ready", "publish ReadyForProcessing"];
+        let of_slow =
+            [&format!("! {id}/slow-1  waiting: WaitingForReady") as &str, "has not said that it is ready", "publish ReadyForProcessing"];
         let slow = explained(&settings, &[id, "slow-1"], &of_slow);
         assert!(!slow.contains('\x1b'), "a pipe has no colors: {slow:?}");
-        explained(&settings, &[id, "good"], &["✓ ", "/good  ready", "phase Running"]);
+        explained(&settings, &[id, "good"], &[&format!("✓ {id}/good  ready"), "phase Running"]);
     };
     all_is_explained();
     mso.stops_in_time_on("TERM");
@@ -119,11 +128,11 @@ fn a_model_that_was_given_up_is_explained_also_when_its_pod_is_gone() {
     explained(
         &stage.settings(),
         &[id, "model-0"],
-        &["✗ ", "model-0  failed: GivenUp", "phase Failed", "it waited too long", "→ kubectl -n "],
+        &[&format!("✗ {id}/model-0  failed: GivenUp"), "phase Failed", "it waited too long", "→ kubectl -n "],
     );
     stage.namespace.delete_pod_by_force(&simulation.pod_name("model-0"));
     stage.namespace.wait_until_gone(&simulation.pod_name("model-0"));
-    let gone = ["✗ ", "failed: GivenUp", "pod           none; its name is ", "kubectl -n "];
+    let gone = [&format!("✗ {id}/model-0  failed: GivenUp") as &str, "pod           none; its name is ", "kubectl -n "];
     explained(&stage.settings(), &[id, "model-0"], &gone);
 }
 
@@ -135,7 +144,8 @@ fn a_model_whose_pod_is_refused_is_explained_while_it_waits_and_when_it_was_give
     let simulation = stage.simulation();
     simulation.deploy(1.0, &["model-0"]);
     let id = simulation.id.as_str();
-    let waits = ["! ", "model-0  not made: NotMade", "pod           none; its name is ", "since         20", "→ mso check: "];
+    let waits =
+        [&format!("! {id}/model-0  not made: NotMade") as &str, "pod           none; its name is ", "since         20", "→ mso check: "];
     explained(&stage.settings(), &[id, "model-0"], &waits);
     mso.line("Creates of pods wait, ExceededQuota");
     drop(mso);
@@ -213,7 +223,7 @@ fn a_simulation_that_is_over_is_explained_as_long_as_its_pods_are_kept() {
         &[id],
         &["1 model: 1 ended well; over since 20", "it is over, and its pods are kept until 20", "✓ 1 ended well"],
     );
-    explained(&stage.settings(), &[id, "model-0"], &["✓ ", "model-0  ended well", "phase Succeeded"]);
+    explained(&stage.settings(), &[id, "model-0"], &[&format!("✓ {id}/model-0  ended well"), "phase Succeeded"]);
 }
 
 #[test]
@@ -234,7 +244,13 @@ fn where_records_may_not_be_read_the_pods_alone_are_explained() {
     simulation.deploy(1.0, &["model-0"]);
     simulation.hear("ModelsReady");
     stage.namespace.forbid_config_maps();
-    let words = ["! the records may not be read", "there is no record of it", "whether ModelsReady was sent is not known", "✓ 1 running"];
+    let words = [
+        "! the records may not be read",
+        &format!("✓ {}  1 model: 1 running; since 20", simulation.id),
+        "there is no record of it",
+        "whether ModelsReady was sent is not known",
+        "✓ 1 running",
+    ];
     explained(&stage.settings(), &[&simulation.id], &words);
 }
 

@@ -15,6 +15,7 @@ use crate::ids::PodName;
 use crate::kube::pod::{Condition, ContainerStatus, NODE_LABEL, Pod};
 use crate::kube::record::{ModelsReady, Record};
 use crate::kube::request::log_tail;
+use crate::orchestrator::done::unwanted;
 use crate::orchestrator::obstacle::Kind;
 use crate::orchestrator::pod_state::{Observation, STOPPED, Verdict, model_container, observe, one_line};
 use crate::orchestrator::words;
@@ -35,6 +36,8 @@ pub(super) struct Summary {
     pub id: String,
     pub models: usize,
     pub ready: usize,
+    /// Of which no record tells whether they are ready.
+    pub running: usize,
     pub succeeded: usize,
     pub failed: usize,
     pub waiting: usize,
@@ -173,8 +176,8 @@ impl Settings<'_> {
         let mut models = Vec::new();
         for (number, asked) in record.asked.iter().enumerate() {
             numbers.insert(number);
-            let recorded = Recorded { asked_at: asked.asked_at, ..record.of(Some(number), was_sent) };
-            models.push(self.model(&asked.id, by_model.remove(asked.id.as_str()), Some(asked), &recorded));
+            let pod = by_model.remove(asked.id.as_str());
+            models.push(self.model(&asked.id, pod, Some(asked), &record.of(Some(number), was_sent)));
         }
         // The request goes with the simulation's end, and is not there at all where ConfigMaps are forbidden.
         let mut unasked: Vec<(Option<usize>, &str, &Pod)> = by_model
@@ -210,7 +213,8 @@ impl Settings<'_> {
         let summary = Summary {
             id,
             models: models.len() + nameless.len(),
-            ready: count(&[State::Ready, State::Runs]),
+            ready: count(&[State::Ready]),
+            running: count(&[State::Runs]),
             succeeded: count(&[State::Succeeded]) + nameless.len() - nameless_failed,
             failed: count(&[State::Failed, State::Gone]) + nameless_failed,
             waiting: count(&[State::Waits, State::NotMade]),
@@ -239,7 +243,7 @@ impl Settings<'_> {
             next: String::new(),
             pod_name,
         };
-        let verdict = verdict(recorded.exit_code, seen.as_ref().map(|(_, _, observation)| observation));
+        let verdict = verdict(recorded, seen.as_ref().map(|(_, _, observation)| observation));
         match (verdict, seen) {
             (Some(verdict), seen) => self.ended(&mut model, &verdict, seen.as_ref().map(|(pod, container, _)| (*pod, *container))),
             (None, Some((pod, _, observation))) => self.alive(&mut model, pod, observation, recorded),
@@ -250,7 +254,7 @@ impl Settings<'_> {
                 model.next = "see that the service runs: it tells the model as failed; then start the simulation again".to_owned();
             }
             (None, None) => {
-                model.since = recorded.asked_at;
+                model.since = asked.and_then(|asked| asked.asked_at);
                 model.reason = "NotMade".to_owned();
                 model.message =
                     "it was asked for, and no pod was made of it: the service is not running, or the API server refuses it".to_owned();
@@ -293,7 +297,7 @@ impl Settings<'_> {
                 model.reason = one_line(&obstacle.reason);
                 model.message = obstacle.message;
             }
-            _ => {
+            Observation::Alive | Observation::Ended(_) | Observation::Restarts(_) | Observation::Doubtful(_) => {
                 model.since = pod.metadata.creation_timestamp.map(|at| at.0);
                 model.reason = "Pending".to_owned();
                 model.message = "nobody has looked at its pod yet: no scheduler, or no kubelet".to_owned();
@@ -333,22 +337,21 @@ impl Settings<'_> {
 
 /// How the model ended, if it has. What was recorded was told, but not why: the kubelet forgets what a container waited for, once it is
 /// stopped.
-fn verdict(recorded: Option<i32>, observation: Option<&Observation>) -> Option<Verdict> {
+fn verdict(recorded: &Recorded, observation: Option<&Observation>) -> Option<Verdict> {
     let of_pod = observation.and_then(|observation| match observation {
         Observation::Ended(verdict) | Observation::Restarts(verdict) | Observation::Doubtful(verdict) => Some(verdict),
         Observation::Alive | Observation::Waits(..) => None,
     });
-    let Some(code) = recorded else { return of_pod.cloned() };
+    let Some(code) = recorded.exit_code else { return of_pod.cloned() };
+    if let Some(by) = recorded.ended_for {
+        return Some(unwanted(by));
+    }
     let was_stopped = of_pod.is_some_and(|verdict| verdict.reason == STOPPED);
     match of_pod {
         Some(verdict) if verdict.exit_code == code && !was_stopped => Some(verdict.clone()),
         _ if code == 0 => Some(Verdict::succeeded("Succeeded")),
         _ => {
-            let why = if was_stopped {
-                "it waited too long, or was not wanted any more"
-            } else {
-                "its pod could not be made, waited too long, or was deleted"
-            };
+            let why = if was_stopped { "it waited too long" } else { "its pod could not be made, waited too long, or was deleted" };
             Some(Verdict::failed(code, GIVEN_UP, &format!("the service gave it up, and told the SO why: {why}")))
         }
     }
@@ -465,12 +468,13 @@ mod tests {
 
     #[test]
     fn each_model_is_as_its_pod_and_its_record_say() {
-        let models = ["ready", "slow", "pulls", "crashed", "not-made", "gone", "given-up", "stopping"];
+        let models = ["ready", "slow", "pulls", "crashed", "not-made", "gone", "given-up", "stopping", "cancelled"];
         let mut records = request(&models);
         records.push(progress(|progress| {
-            progress.created = [0, 1, 2, 3, 5, 6, 7].into_iter().collect();
+            progress.created = [0, 1, 2, 3, 5, 6, 7, 8].into_iter().collect();
             progress.ready = [0].into_iter().collect();
-            progress.ended = BTreeMap::from([(3, 3), (6, -1), (7, -1)]);
+            progress.ended = BTreeMap::from([(3, 3), (6, -1), (7, -1), (8, -1)]);
+            progress.done = [8].into_iter().collect();
         }));
         let pulls = container("pulls", &json!({"waiting": {"reason": "ErrImagePull", "message": "no\nimage"}}));
         let ended =
@@ -498,10 +502,11 @@ mod tests {
             ("gone", State::Gone, "PodDeleted"),
             ("given-up", State::Failed, "GivenUp"),
             ("stopping", State::Failed, "GivenUp"),
+            ("cancelled", State::Failed, "Cancelled"),
         ];
         assert_eq!(states(&simulation), expected);
         let Summary { ready, waiting, failed, models_ready, since, .. } = simulation.summary;
-        assert_eq!((ready, waiting, failed, models_ready, since), (1, 3, 4, Some(ModelsReady::No), Some(UnixTime(7.0))));
+        assert_eq!((ready, waiting, failed, models_ready, since), (1, 3, 5, Some(ModelsReady::No), Some(UnixTime(7.0))));
         let [_, slow, pulls, crashed, not_made, ..] = simulation.models.as_slice() else { panic!() };
         assert_eq!(slow.since.map(|at| at.to_string()).as_deref(), Some("2026-01-01T12:01:00Z"));
         assert_eq!(pulls.since.map(|at| at.to_string()).as_deref(), Some(SCHEDULED));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::clock::UnixTime;
 use crate::ids::{DeployId, PodName, RecordName, SimulationId};
 use crate::kube::pod::Pod;
-use crate::kube::record::{Content, Progress, Record, read_request};
+use crate::kube::record::{CancelledBy, Content, Progress, Record, read_request};
 use crate::secret::Secret;
 
 /// A simulation's record.
@@ -67,7 +67,7 @@ impl RecordOfOne {
                 None => was_sent.then_some(true),
             },
             exit_code: progress.and_then(|(progress, number)| progress.ended.get(&number).copied()),
-            asked_at: None,
+            ended_for: progress.and_then(|(progress, number)| progress.ended_for(number)),
         }
     }
 
@@ -80,13 +80,12 @@ impl RecordOfOne {
 }
 
 /// What the record says of one model.
-#[derive(Default)]
 pub(super) struct Recorded {
     pub is_made: bool,
     /// None: nothing is recorded of it.
     pub is_ready: Option<bool>,
     pub exit_code: Option<i32>,
-    pub asked_at: Option<UnixTime>,
+    pub ended_for: Option<CancelledBy>,
 }
 
 /// What a request asks for.

@@ -134,7 +134,13 @@ fn head(source: &Source) -> String {
 }
 
 fn counts(summary: &Summary, now: UnixTime) -> String {
-    let counts = [(summary.failed, "failed"), (summary.waiting, "waiting"), (summary.ready, "ready"), (summary.succeeded, "ended well")];
+    let counts = [
+        (summary.failed, "failed"),
+        (summary.waiting, "waiting"),
+        (summary.running, "running"),
+        (summary.ready, "ready"),
+        (summary.succeeded, "ended well"),
+    ];
     let counts: Vec<String> = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     let models = if summary.models == 1 { "1 model".to_owned() } else { format!("{} models", summary.models) };
     let (word, at) = match summary.over_since {
@@ -261,6 +267,7 @@ mod tests {
             id: "sim".to_owned(),
             models: 15,
             ready: 2,
+            running: 0,
             succeeded: 0,
             failed: 1,
             waiting: 12,

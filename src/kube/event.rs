@@ -17,9 +17,8 @@ pub struct PodEvent {
     pub reason: String,
     #[serde(deserialize_with = "or_default")]
     pub message: String,
-    /// How often it happened, where that is counted here.
     #[serde(deserialize_with = "or_default")]
-    pub count: u32,
+    count: u32,
     last_timestamp: Option<Timestamp>,
     event_time: Option<Timestamp>,
     series: Option<Series>,
@@ -29,6 +28,7 @@ pub struct PodEvent {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Series {
+    count: u32,
     last_observed_time: Option<Timestamp>,
 }
 
@@ -43,6 +43,11 @@ impl PodEvent {
     pub fn at(&self) -> Option<UnixTime> {
         let of_series = self.series.as_ref().and_then(|series| series.last_observed_time);
         of_series.or(self.last_timestamp).or(self.event_time).or(self.metadata.creation_timestamp).map(|at| at.0)
+    }
+
+    /// How often it happened, as one field or another says; 0: nobody counts.
+    pub fn count(&self) -> u32 {
+        self.series.as_ref().map_or(self.count, |series| series.count)
     }
 }
 
@@ -83,7 +88,9 @@ mod tests {
         events.extend([series, created].map(|event| serde_json::from_value(event).unwrap()));
         let mut newest = PodEvents::default();
         events.into_iter().for_each(|event| newest.add(vec![event]));
-        let reasons: Vec<String> = newest.into_vec().into_iter().map(|event| event.reason).collect();
+        let newest = newest.into_vec();
+        let reasons: Vec<&str> = newest.iter().map(|event| event.reason.as_str()).collect();
         assert_eq!(reasons, ["created", "13", "14", "15", "series"]);
+        assert_eq!(newest.last().map(PodEvent::count), Some(3));
     }
 }

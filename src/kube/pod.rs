@@ -49,6 +49,11 @@ impl Pod {
         }
         Ok(self)
     }
+
+    /// Somebody is about to delete it, or has: <https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions>.
+    pub fn disruption(&self) -> Option<&Condition> {
+        self.status.conditions.iter().find(|condition| condition.r#type == "DisruptionTarget" && condition.status == "True")
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -69,9 +69,13 @@ impl Kind {
         self != Self::NotReady && !self.is_of_pod()
     }
 
-    /// What is said of the models that have it, and of those that do not any more.
-    pub fn states(self) -> [&'static str; 2] {
-        if self.is_of_pod() { ["are in danger", "are in danger no more"] } else { ["wait", "do not wait any more"] }
+    /// What is said of models that have it.
+    pub fn state(self) -> &'static str {
+        if self.is_of_pod() { "are in danger" } else { "wait" }
+    }
+
+    pub fn state_when_over(self) -> &'static str {
+        if self.is_of_pod() { "are in danger no more" } else { "do not wait any more" }
     }
 
     /// How long it is nothing special. What should not be is said at once.
@@ -140,7 +144,7 @@ pub fn of(pod: &Pod, container: &str) -> Option<Obstacle> {
 /// What threatens a pod that has not ended.
 fn threat(pod: &Pod) -> Option<Obstacle> {
     let node = &pod.spec.node_name;
-    let why = disruption(pod).map(|why| format!(" ({why})")).unwrap_or_default();
+    let why = why_it_goes(pod).map(|why| format!(" ({why})")).unwrap_or_default();
     if pod.metadata.deletion_timestamp.is_some() {
         let grace = Duration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or_default());
         let message = format!("somebody deletes its pod{why}; where it does not go, node {node} is out of reach, or a finalizer holds it");
@@ -155,13 +159,13 @@ fn threat(pod: &Pod) -> Option<Obstacle> {
         let message = format!("its pod has phase {:?}, which says nothing", one_line(&pod.status.phase));
         return Some(Obstacle { kind: Kind::NodeLost, reason: "UnexpectedPhase".to_owned(), message });
     }
-    let why = disruption(pod)?;
+    let why = why_it_goes(pod)?;
     Some(Obstacle { kind: Kind::Disruption, reason: "Disruption".to_owned(), message: format!("its pod is about to go ({why})") })
 }
 
-/// Why a pod that is to go does: <https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions>.
-pub fn disruption(pod: &Pod) -> Option<String> {
-    let condition = pod.status.conditions.iter().find(|condition| condition.r#type == "DisruptionTarget" && condition.status == "True")?;
+/// In words, where its disruption is announced.
+pub fn why_it_goes(pod: &Pod) -> Option<String> {
+    let condition = pod.disruption()?;
     Some(format!("{}: {}", condition.reason, one_line(&condition.message)))
 }
 

@@ -92,7 +92,7 @@ impl Orchestrator {
             return;
         };
         if let Some(simulation) = self.simulations.get_mut(id) {
-            let [_, state] = pending.obstacle.kind.states();
+            let state = pending.obstacle.kind.state_when_over();
             simulation.unblocked.entry((state, pending.obstacle.reason)).or_default().push(model_id.clone());
         }
         self.deadlines.set_at_latest(now.instant + SAID_TOGETHER, Deadline::PendingIsDue(id.clone()));
@@ -117,7 +117,7 @@ impl Orchestrator {
             if let Some(pending) = model.pending.as_mut().filter(is_due) {
                 pending.said = Some((now.instant, pending.obstacle.clone()));
                 let Obstacle { kind, reason, message } = pending.obstacle.clone();
-                lines.entry(reason).or_insert((kind.states()[0], message, Vec::new())).2.push(model_id.clone());
+                lines.entry(reason).or_insert((kind.state(), message, Vec::new())).2.push(model_id.clone());
             }
         }
         for ((state, reason), models) in std::mem::take(&mut simulation.unblocked) {

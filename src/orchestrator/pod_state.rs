@@ -185,14 +185,13 @@ fn was_killed_by_its_deletion(pod: &Pod, end: &Terminated) -> bool {
 }
 
 fn why_deleted(pod: &Pod) -> String {
-    let why = obstacle::disruption(pod).map(|why| format!(" ({why})")).unwrap_or_default();
+    let why = obstacle::why_it_goes(pod).map(|why| format!(" ({why})")).unwrap_or_default();
     format!("somebody deleted its pod{why}")
 }
 
 /// A model that was done before its pod was evicted has done its work.
 fn ended_before_disruption(pod: &Pod, end: &Terminated) -> bool {
-    let disruption = pod.status.conditions.iter().find(|condition| condition.r#type == "DisruptionTarget" && condition.status == "True");
-    match (end.finished_at, disruption.and_then(|condition| condition.last_transition_time)) {
+    match (end.finished_at, pod.disruption().and_then(|condition| condition.last_transition_time)) {
         (Some(finished), Some(disrupted)) => finished < disrupted,
         _ => false,
     }

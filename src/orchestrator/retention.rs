@@ -582,7 +582,7 @@ impl KnownPod {
             container: String::new(),
             ended: false,
             runs_since: None,
-            disruption: obstacle::disruption(pod),
+            disruption: obstacle::why_it_goes(pod),
             node: pod.spec.node_name.clone(),
             delete_by: metadata.labels.delete_by_datetime.as_deref().and_then(parse_delete_by),
             replaced: false,

@@ -71,8 +71,7 @@ pub(super) fn error<'a>(
         obstacles.entry(&obstacle.reason).or_insert((obstacle, Vec::new())).1.push(model.clone());
     }
     for (reason, (obstacle, models)) in obstacles.into_iter().take(CAUSES_TOLD) {
-        let [state, _] = obstacle.kind.states();
-        text += &format!(" Models {} {state}, {reason}: {}.", named(&models, MODELS_NAMED), obstacle.message);
+        text += &format!(" Models {} {}, {reason}: {}.", named(&models, MODELS_NAMED), obstacle.kind.state(), obstacle.message);
     }
     text
 }
