@@ -13,6 +13,7 @@
 //! - `retention`: every pod of ours in the cluster, and when it goes
 //! - [`pod_state`], [`obstacle`], `refusal`: the tables that read how a pod ended, what holds it up, and a failed create
 //! - `pending`: models that do not do their work yet, and how long they may
+//! - `labels`: pods that the watch does not show, as somebody took their labels
 //! - `words`: a failure for whoever reads the SO's screen
 //! - `record`, `kept`, `adopt`: what survives us: when it is written, what the cluster has of it, and how a process begins with what the
 //!   one before it left
@@ -31,6 +32,7 @@ mod deploy;
 pub(crate) mod done;
 mod held;
 mod kept;
+mod labels;
 mod marks;
 mod pending;
 mod record;
@@ -419,7 +421,9 @@ impl Orchestrator {
             PodCall::Create(pod) => self.on_created(&pod, attempt, result, now),
             PodCall::Mark { .. } => self.on_marked(call, attempt, result, now),
             PodCall::Get(question) => self.on_got(question, attempt, result, now),
-            PodCall::SetDeleteBy { .. } | PodCall::Stop { .. } | PodCall::Delete { .. } => self.on_changed(&call, result, now),
+            PodCall::Label { .. } | PodCall::SetDeleteBy { .. } | PodCall::Stop { .. } | PodCall::Delete { .. } => {
+                self.on_changed(&call, result, now)
+            }
         }
     }
 
@@ -505,6 +509,7 @@ impl Orchestrator {
             Deadline::DoneIsDue(simulation) => self.on_done_due(&simulation, now),
             Deadline::PendingIsDue(simulation) => self.on_pending_due(&simulation, now),
             Deadline::ReadiesAreOverdue(simulation) => self.name_the_unheard(&simulation),
+            Deadline::LabelsAreLost { simulation, model } => self.ask_what_has_lost_labels(&simulation, &model),
             Deadline::LastRunIsAwaited(simulation) => self.give_up_what_awaits_the_last_run(&simulation, now),
             Deadline::LeftIsSaidAgain => self.say_what_is_left(now),
             Deadline::RequestIsLost(simulation) => self.tell_lost_request(&simulation, now),

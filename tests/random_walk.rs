@@ -242,8 +242,11 @@ impl World {
                 self.holds(self.connected || message.body != Body::ModelsReady, "no ModelsReady while the broker is away");
             }
             Command::Call { call: PodCall::Delete { name, uid }, .. } => self.check_delete(name, uid.as_str()),
-            Command::Call { call: PodCall::SetDeleteBy { name, .. } | PodCall::Mark { name, .. } | PodCall::Stop { name, .. }, .. } => {
-                self.holds(!self.foreign.contains(name.as_str()), "a foreign pod is never touched");
+            Command::Call {
+                call: call @ (PodCall::Label { .. } | PodCall::SetDeleteBy { .. } | PodCall::Mark { .. } | PodCall::Stop { .. }),
+                ..
+            } => {
+                self.holds(!self.foreign.contains(call.pod().as_str()), "a foreign pod is never touched");
             }
             Command::Call { .. }
             | Command::Record { .. }
@@ -502,11 +505,16 @@ impl World {
             }
             PodCall::Get(_) if !self.pods.contains_key(&name) => Err(refused(404, "not found")),
             PodCall::Get(_) => Ok(Answer::Pod(Box::new(parsed(self.pods[&name].clone())))),
-            PodCall::SetDeleteBy { uid, .. } | PodCall::Mark { uid, .. } | PodCall::Stop { uid, .. } | PodCall::Delete { uid, .. }
+            PodCall::Label { uid, .. }
+            | PodCall::SetDeleteBy { uid, .. }
+            | PodCall::Mark { uid, .. }
+            | PodCall::Stop { uid, .. }
+            | PodCall::Delete { uid, .. }
                 if !has(uid.as_str()) =>
             {
                 Err(refused(404, "not found"))
             }
+            PodCall::Label { .. } => unreachable!("nobody takes labels here"),
             PodCall::SetDeleteBy { delete_by: UnixTime(at), .. } => {
                 self.pods.get_mut(&name).unwrap()["metadata"]["labels"]["delete_by_datetime"] = json!(at.to_string());
                 self.show(&name);

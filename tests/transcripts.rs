@@ -1417,6 +1417,55 @@ fn a_node_that_is_lost_is_said_and_so_is_that_it_is_back_and_what_took_a_pod_awa
     session.matches("a_lost_node_and_an_eviction");
 }
 
+fn with_label(pod: &Value, label: &str, value: Value) -> Value {
+    let mut changed = pod.clone();
+    changed["metadata"]["labels"][label] = value;
+    changed
+}
+
+#[test]
+fn labels_that_somebody_takes_are_put_back_once_and_the_end_of_the_model_is_seen_without_them() {
+    let mut session = Session::begun();
+    let [m1, m2] = ["m1", "m2"].map(|model| pod(1, "sim", model, &format!("u-{model}")));
+    session.deploys(1, "sim", &["m1", "m2"], 0.0);
+    session.created(&m1);
+    session.created(&m2);
+    let unmarked = with_label(&m1, "mso.dots/simulator", Value::Null);
+    // A watch says so of what its selector does not select any more, as it was before.
+    session.deleted(&m1);
+    session.got(&unmarked);
+    session.done("label so-sim-m1");
+    session.shows("its labels again", &m1);
+    let renamed = with_label(&m2, "model_id", json!("another"));
+    session.shows("another model's name", &renamed);
+    session.got(&renamed);
+    session.fails("label so-sim-m2", refused(404, "not found"));
+    session.deleted(&m1);
+    session.got(&unmarked);
+    session.passes(60.0);
+    session.got(&unmarked);
+    session.got(&m2);
+    session.passes(60.0);
+    session.got(&ended(unmarked, 3, "Error"));
+    session.matches("labels_are_taken");
+}
+
+#[test]
+fn a_pod_that_lost_our_mark_before_a_restart_is_found_by_its_name() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.created(&m1);
+    session.ready("sim", "m1");
+    session.acknowledged();
+    session.restarted(vec![]);
+    session.got(&with_label(&m1, "mso.dots/simulator", Value::Null));
+    session.done("label so-sim-m1");
+    session.shows("its labels again", &m1);
+    session.shows("exit 0", &ended(m1, 0, "Completed"));
+    session.matches("labels_were_taken_before_a_restart");
+}
+
 fn done_event(simulation: &str, model: Option<&str>) -> Event {
     let model = model.map(|model| ModelId::new(model).unwrap());
     Event::Broker(BrokerEvent::SimulationDone { simulation: SimulationId::new(simulation).unwrap(), model, delivery: None })

@@ -48,6 +48,10 @@ impl Request {
                 body: Some(Body::json(&manifest(pod, settings))),
             },
             PodCall::Get(_) => Self { method: Method::GET, path, body: None },
+            PodCall::Label { pod, uid } => {
+                let patch = json!({"metadata": {"uid": uid.as_str(), "labels": labels(pod, settings)}});
+                Self { method: Method::PATCH, path, body: Some(Body::merge_patch(&patch)) }
+            }
             PodCall::SetDeleteBy { uid, delete_by, .. } => {
                 let labels = json!({"delete_by_datetime": python_float(delete_by.0)});
                 let patch = json!({"metadata": {"uid": uid.as_str(), "labels": labels}});
@@ -221,16 +225,20 @@ fn manifest(pod: &NewPod, settings: &PodSettings) -> Value {
         "kind": "Pod",
         "metadata": {
             "name": pod.name.as_str(),
-            "labels": {
-                SIMULATOR_LABEL: settings.simulator.as_str(),
-                "simulator_id": pod.simulator.as_str(),
-                "simulation_id": pod.simulation.as_str(),
-                "model_id": pod.model.as_str(),
-                "keep_logs_hours": python_float(pod.keep_logs_hours),
-            },
+            "labels": labels(pod, settings),
             "annotations": annotations,
         },
         "spec": spec,
+    })
+}
+
+fn labels(pod: &NewPod, settings: &PodSettings) -> Value {
+    json!({
+        SIMULATOR_LABEL: settings.simulator.as_str(),
+        "simulator_id": pod.simulator.as_str(),
+        "simulation_id": pod.simulation.as_str(),
+        "model_id": pod.model.as_str(),
+        "keep_logs_hours": python_float(pod.keep_logs_hours),
     })
 }
 
@@ -509,6 +517,22 @@ application/merge-patch+json
   }
 }"#;
         assert_request(PodCall::Stop { name: name(), uid: uid() }, &settings(), expected);
+        let expected = r#"
+PATCH /api/v1/namespaces/dots/pods/so-sim-1-m1
+application/merge-patch+json
+{
+  "metadata": {
+    "labels": {
+      "keep_logs_hours": "24.0",
+      "model_id": "M1",
+      "mso.dots/simulator": "dots-so",
+      "simulation_id": "Sim-1",
+      "simulator_id": "SO"
+    },
+    "uid": "a-uid"
+  }
+}"#;
+        assert_request(PodCall::Label { pod: Arc::new(new_pod(&[])), uid: uid() }, &settings(), expected);
         let expected = r#"
 DELETE /api/v1/namespaces/dots/pods/so-sim-1-m1
 application/json

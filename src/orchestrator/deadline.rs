@@ -30,6 +30,8 @@ pub(super) enum Deadline {
     RecordIsDue(SimulationId),
     /// A request of which only a part was recorded did not come again.
     RequestIsLost(SimulationId),
+    /// The watch does not show the pod of this model.
+    LabelsAreLost { simulation: SimulationId, model: ModelId },
     /// Requests wait for the end of a run that is done.
     LastRunIsAwaited(SimulationId),
     /// Pods whose record may not be read are said again.

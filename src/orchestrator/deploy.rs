@@ -289,8 +289,8 @@ impl Orchestrator {
         match call {
             PodCall::Create(pod) => self.model_of(pod).is_some_and(|model| model.creation == Creation::Due && model.waits_for_pod()),
             PodCall::Get(question) => self.is_open(question),
-            PodCall::SetDeleteBy { name, uid, .. } | PodCall::Mark { name, uid, .. } | PodCall::Stop { name, uid } => {
-                self.pods.get(name).is_some_and(|known| known.uid == *uid && !known.gone)
+            PodCall::Label { uid, .. } | PodCall::SetDeleteBy { uid, .. } | PodCall::Mark { uid, .. } | PodCall::Stop { uid, .. } => {
+                self.pods.get(call.pod()).is_some_and(|known| known.uid == *uid && !known.gone)
             }
             PodCall::Delete { name, uid } => self.is_to_be_deleted(name, uid, now),
         }
@@ -313,7 +313,12 @@ impl Orchestrator {
                     self.say(Level::Info, format!("Deleting pod {name}"));
                 }
             }
-            PodCall::Create(_) | PodCall::Get(_) | PodCall::SetDeleteBy { .. } | PodCall::Mark { .. } | PodCall::Stop { .. } => {}
+            PodCall::Create(_)
+            | PodCall::Get(_)
+            | PodCall::Label { .. }
+            | PodCall::SetDeleteBy { .. }
+            | PodCall::Mark { .. }
+            | PodCall::Stop { .. } => {}
         }
     }
 
@@ -443,6 +448,10 @@ impl Orchestrator {
         let Question { name, simulation: id, model: model_id, uid } = question.clone();
         let Some(model) = self.model(&id, &model_id) else { return };
         let creation = model.creation.clone();
+        let result = result.map(|answer| match answer {
+            Answer::Pod(pod) => Answer::Pod(self.with_its_labels(pod, &id, &model_id, now)),
+            Answer::Done => Answer::Done,
+        });
         let error = match result {
             Ok(Answer::Pod(pod)) if self.is_old(&pod) => {
                 return self.calls.push_at(now.instant + OLD_ANSWER_AGAIN, PodCall::Get(question), attempt);

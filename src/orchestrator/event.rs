@@ -197,6 +197,11 @@ impl fmt::Display for Verb {
 pub enum PodCall {
     Create(Arc<NewPod>),
     Get(Question),
+    /// Puts back the labels with which it was made.
+    Label {
+        pod: Arc<NewPod>,
+        uid: Uid,
+    },
     /// Sets the label that says when the pod goes.
     SetDeleteBy {
         name: PodName,
@@ -264,14 +269,14 @@ impl PodCall {
         match self {
             Self::Create(_) => Verb::Create,
             Self::Get(_) => Verb::Get,
-            Self::SetDeleteBy { .. } | Self::Mark { .. } | Self::Stop { .. } => Verb::Patch,
+            Self::Label { .. } | Self::SetDeleteBy { .. } | Self::Mark { .. } | Self::Stop { .. } => Verb::Patch,
             Self::Delete { .. } => Verb::Delete,
         }
     }
 
     pub fn pod(&self) -> &PodName {
         match self {
-            Self::Create(pod) => &pod.name,
+            Self::Create(pod) | Self::Label { pod, .. } => &pod.name,
             Self::Get(question) => &question.name,
             Self::SetDeleteBy { name, .. } | Self::Mark { name, .. } | Self::Stop { name, .. } | Self::Delete { name, .. } => name,
         }
@@ -280,7 +285,11 @@ impl PodCall {
     /// Of the very pod that is meant, where there is one.
     pub fn uid(&self) -> Option<&Uid> {
         match self {
-            Self::SetDeleteBy { uid, .. } | Self::Mark { uid, .. } | Self::Stop { uid, .. } | Self::Delete { uid, .. } => Some(uid),
+            Self::Label { uid, .. }
+            | Self::SetDeleteBy { uid, .. }
+            | Self::Mark { uid, .. }
+            | Self::Stop { uid, .. }
+            | Self::Delete { uid, .. } => Some(uid),
             Self::Get(question) => question.uid.as_ref(),
             Self::Create(_) => None,
         }

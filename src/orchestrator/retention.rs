@@ -244,9 +244,13 @@ impl Orchestrator {
     /// The cluster showed a pod: what it says of itself and of its model.
     pub(super) fn observe(&mut self, pod: &Pod, now: Now) {
         let Some(mut seen) = KnownPod::read(pod, &self.simulator) else {
-            return self.say(Level::Debug, format!("Pod {} is not ours: left alone.", pod.metadata.name));
+            self.say(Level::Debug, format!("Pod {} is not ours: left alone.", pod.metadata.name));
+            return self.on_unshown(pod);
         };
         match self.pods.get(&seen.name) {
+            Some(before) if before.uid == seen.uid && (&before.simulation, &before.model) != (&seen.simulation, &seen.model) => {
+                return self.on_unshown(pod);
+            }
             Some(before) if before.uid != seen.uid && self.is_run_by(&before.simulation, &before.model, &before.uid) => {
                 // A watch that is behind may still show the pod before ours. Who is there now is asked by name.
                 return self.on_missing(&seen.name.clone());
@@ -373,9 +377,17 @@ impl Orchestrator {
         }
     }
 
+    /// As what it was known to be.
+    fn on_unshown(&mut self, pod: &Pod) {
+        let known = self.pods.get(pod.metadata.name.as_str()).filter(|known| known.uid.as_str() == pod.metadata.uid);
+        if let Some(name) = known.map(|known| known.name.clone()) {
+            self.on_missing(&name);
+        }
+    }
+
     /// The watch says that it is gone; the event holds its last status.
     pub(super) fn on_deleted(&mut self, pod: &Pod) {
-        let Some(seen) = KnownPod::read(pod, &self.simulator) else { return };
+        let Some(seen) = KnownPod::read(pod, &self.simulator) else { return self.on_unshown(pod) };
         if self.pods.get(&seen.name).is_none_or(|known| known.uid != seen.uid) {
             return;
         }
@@ -608,7 +620,7 @@ impl KnownPod {
             PodCall::SetDeleteBy { .. } => self.delete_by_asked = false,
             PodCall::Stop { .. } => self.stop_asked = false,
             PodCall::Delete { .. } => self.delete_asked = false,
-            PodCall::Create(_) | PodCall::Get(_) | PodCall::Mark { .. } => {}
+            PodCall::Create(_) | PodCall::Get(_) | PodCall::Label { .. } | PodCall::Mark { .. } => {}
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::event::DeployRequest;
 use super::kept::Revision;
+use super::labels::LostLabels;
 use super::marks::Mark;
 use super::pending::Pending;
 use super::pod_state::{NO_EXIT_CODE, Verdict};
@@ -93,6 +94,7 @@ pub(super) struct Model {
     pub told: bool,
     pub doubt: Option<Doubt>,
     pub pending: Option<Pending>,
+    pub lost_labels: Option<LostLabels>,
 }
 
 /// A verdict that the kubelet may correct.
@@ -325,6 +327,7 @@ impl Model {
             told: false,
             doubt: None,
             pending: None,
+            lost_labels: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Pods that are not this process's: other programs', and its own from before.
 
+use crate::support::eventually;
 use crate::support::service::EARLIER_RUN;
 use crate::support::stage::Stage;
 
@@ -69,6 +70,30 @@ fn pods_of_an_earlier_run_go_only_when_they_have_ended_and_their_time_is_over() 
     mso.line(EARLIER_RUN);
     stage.run_one_more();
     assert_eq!(stage.namespace.pod_uids(), expected);
+}
+
+#[test]
+fn labels_that_a_person_takes_are_put_back_and_the_end_of_the_model_is_told() {
+    let stage = Stage::new();
+    let mso = stage.start_mso();
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0", "model-1"]);
+    simulation.hear("ModelsReady");
+    for (model, label) in [("model-0", "mso.dots/simulator"), ("model-1", "model_id")] {
+        let pod = simulation.pod_name(model);
+        let labels = || stage.namespace.pod(&pod).map(|pod| pod["metadata"]["labels"].clone());
+        let before = labels();
+        stage.namespace.take_label(&pod, label);
+        mso.line(&format!(
+            "Pod {pod} of model {}/{model} has lost labels of ours, by which it is watched: they are put back.",
+            simulation.id
+        ));
+        eventually("the labels", || (labels() == before).then_some(()));
+    }
+    simulation.end_models(&["model-0", "model-1"]);
+    simulation.hear("AllModelsHaveTerminated");
+    stage.namespace.wait_until_gone(&simulation.pod_name("model-0"));
+    stage.namespace.wait_until_gone(&simulation.pod_name("model-1"));
 }
 
 #[test]

@@ -394,6 +394,7 @@ fn in_words(call: &PodCall) -> String {
     match call {
         PodCall::Create(_) => format!("create pod {pod}"),
         PodCall::Get(_) => format!("get pod {pod}"),
+        PodCall::Label { .. } => format!("label {pod}"),
         PodCall::SetDeleteBy { .. } => format!("set delete_by of {pod}"),
         PodCall::Mark { .. } => format!("mark pod {pod}"),
         PodCall::Stop { .. } => format!("stop pod {pod}"),

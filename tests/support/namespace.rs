@@ -396,6 +396,11 @@ impl Namespace {
         eventually(&format!("phase {phase} of pod {pod}"), || (self.pod(pod)?["status"]["phase"] == phase).then_some(()));
     }
 
+    pub(crate) fn take_label(&self, pod: &str, label: &str) {
+        let answer = self.api.patch(&self.path(pod), &json!({"metadata": {"labels": {label: null}}})).expect("the API answers");
+        assert_eq!(answer.code, 200, "{}", answer.body);
+    }
+
     /// A pod that the service did not make.
     pub(crate) fn create_pod(&self, name: &str, labels: &[(&str, &str)], image: &str, variables: &[(&str, &str)]) {
         let labels: serde_json::Map<String, Value> = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();

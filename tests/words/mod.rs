@@ -136,6 +136,7 @@ pub fn in_words(command: &Command) -> String {
             match call {
                 PodCall::Create(pod) => format!("call create {}{again}", pod.name),
                 PodCall::Get(question) => format!("call get {}{again}", question.name),
+                PodCall::Label { pod, uid } => format!("call label {} ({uid}){again}", pod.name),
                 PodCall::SetDeleteBy { name, uid, delete_by } => {
                     format!("call set delete_by of {name} ({uid}) to {:.0} s after the start{again}", delete_by.0 - START)
                 }
