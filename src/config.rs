@@ -25,6 +25,8 @@ const STATUS_PORT: u16 = 8080;
 const STATUS_OFF: &str = "off";
 
 /// A year: longer is for ever, which is 0.
+/// Who wants more has a cluster to mend.
+const MOST_RECREATIONS: usize = 100;
 const LONGEST_TIMEOUT_SECONDS: usize = 365 * 24 * 60 * 60;
 
 /// More creates in flight than this only queue up in the API server.
@@ -131,6 +133,8 @@ pub enum LogFormat {
 pub struct Rules {
     pub limits: Limits,
     pub report_errors: ReportErrors,
+    /// How often a pod is made again that its node turned away before its container began.
+    pub recreate_never_started: usize,
 }
 
 /// When a failed model is also told as `ErrorOccurred`, which makes an SO fail the simulation at once.
@@ -156,7 +160,7 @@ impl ReportErrors {
 }
 
 /// Every variable that is read. The last two are Kubernetes' own, in each pod.
-pub const NAMES: [&str; 39] = [
+pub const NAMES: [&str; 40] = [
     "SIMULATOR_NAME",
     "KUBERNETES_HOST",
     "KUBERNETES_PORT",
@@ -193,6 +197,7 @@ pub const NAMES: [&str; 39] = [
     "NODE_LOST_TIMEOUT",
     "DONE_GRACE",
     "SIMULATION_TIMEOUT",
+    "RECREATE_NEVER_STARTED",
     "REPORT_ERRORS",
     "KUBERNETES_SERVICE_HOST",
     "KUBERNETES_SERVICE_PORT",
@@ -260,7 +265,11 @@ impl Config {
             },
             log: LogSettings { level: settings.log_level(), format: settings.log_format() },
             deploy_parallelism: settings.number("DEPLOY_PARALLELISM", 16, 1, MAX_DEPLOY_PARALLELISM),
-            rules: Rules { limits: settings.limits(), report_errors: settings.report_errors() },
+            rules: Rules {
+                limits: settings.limits(),
+                report_errors: settings.report_errors(),
+                recreate_never_started: settings.number("RECREATE_NEVER_STARTED", 0, 0, MOST_RECREATIONS),
+            },
             status: settings.status_address(),
         };
         if settings.errors.is_empty() { Ok(config) } else { Err(settings.errors) }
@@ -304,6 +313,7 @@ impl Config {
             ("LOG_FORMAT", format.to_owned()),
         ];
         settings.extend(self.rules.limits.settings());
+        settings.push(("RECREATE_NEVER_STARTED", self.rules.recreate_never_started.to_string()));
         settings.push(("REPORT_ERRORS", self.rules.report_errors.as_str().to_owned()));
         settings
     }
@@ -600,6 +610,7 @@ mod tests {
             ("STATUS_ADDRESS", "localhost:8080", "as 0.0.0.0:8080 or [::]:8080, or off"),
             ("LOG_LEVEL", "LOUD", "it takes DEBUG, INFO, WARNING, ERROR or CRITICAL"),
             ("LOG_FORMAT", "xml", "it takes text or json"),
+            ("RECREATE_NEVER_STARTED", "-1", "is \"-1\": it takes a whole number from 0 to 100"),
             ("REPORT_ERRORS", "sometimes", "is \"sometimes\": it takes never, before-ready, always"),
             ("SIMULATOR_NAME", "dots/so", "has '/'"),
             ("SIMULATOR_NAME", "-so", "has '-' at an end"),

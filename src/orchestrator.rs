@@ -13,6 +13,7 @@
 //! - `retention`: every pod of ours in the cluster, and when it goes
 //! - [`pod_state`], [`obstacle`], `refusal`: the tables that read how a pod ended, what holds it up, and a failed create
 //! - `pending`: models that do not do their work yet, and how long they may
+//! - `recreate`: pods that a node turned away
 //! - `labels`: pods that the watch does not show, as somebody took their labels
 //! - `words`: a failure for whoever reads the SO's screen
 //! - `record`, `kept`, `adopt`: what survives us: when it is written, what the cluster has of it, and how a process begins with what the
@@ -36,6 +37,7 @@ mod labels;
 mod marks;
 mod pending;
 mod record;
+mod recreate;
 mod refusal;
 mod retention;
 mod simulation;
@@ -84,6 +86,7 @@ pub struct Orchestrator {
     simulator: SimulatorName,
     limits: Limits,
     report_errors: ReportErrors,
+    recreate_never_started: usize,
     simulations: BTreeMap<SimulationId, Simulation>,
     /// Simulations whose end was announced, while their pods are kept and for a while longer.
     ended: BTreeMap<SimulationId, Ended>,
@@ -179,6 +182,7 @@ impl Orchestrator {
             simulator,
             limits: rules.limits,
             report_errors: rules.report_errors,
+            recreate_never_started: rules.recreate_never_started,
             simulations: BTreeMap::new(),
             ended: BTreeMap::new(),
             pods: BTreeMap::new(),

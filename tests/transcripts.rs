@@ -1417,6 +1417,35 @@ fn a_node_that_is_lost_is_said_and_so_is_that_it_is_back_and_what_took_a_pod_awa
     session.matches("a_lost_node_and_an_eviction");
 }
 
+#[test]
+fn a_pod_that_its_node_turned_away_is_made_again_as_often_as_is_set() {
+    let rules = Rules { recreate_never_started: 1, ..Rules::default() };
+    let mut session = Session::with(rules.clone());
+    session.connected();
+    session.listed(vec![]);
+    let [m1, m2] = ["m1", "m2"].map(|model| pod(1, "sim", model, &format!("u-{model}")));
+    let turned_away = |pod: &Value| with(pod.clone(), "/status", json!({"phase": "Failed", "reason": "OutOfcpu", "message": "no room"}));
+    session.deploys(1, "sim", &["m1", "m2"], 0.0);
+    session.created(&m1);
+    session.created(&m2);
+    session.ready("sim", "m2");
+    session.shows("turned away", &turned_away(&m1));
+    session.killed();
+    session.core = Orchestrator::new(SimulatorName::new("so").unwrap(), rules, 2, 7);
+    session.connected();
+    session.finds(vec![turned_away(&m1), m2.clone()]);
+    session.deleted(&turned_away(&m1));
+    let again = pod(1, "sim", "m1", "u-again");
+    session.created(&again);
+    session.shows("turned away again", &turned_away(&again));
+    session.deleted(&turned_away(&again));
+    let at_last = pod(1, "sim", "m1", "u-at-last");
+    session.created(&at_last);
+    session.shows("turned away again", &turned_away(&at_last));
+    session.shows("turned away, after it was ready", &turned_away(&m2));
+    session.matches("turned_away");
+}
+
 fn with_label(pod: &Value, label: &str, value: Value) -> Value {
     let mut changed = pod.clone();
     changed["metadata"]["labels"][label] = value;

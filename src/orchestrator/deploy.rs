@@ -34,7 +34,7 @@ pub(super) const TOO_MUCH: &str = "TooManyModels";
 /// A persistent session delivers again what was not acknowledged, right after it is resumed.
 pub(super) const REDELIVERY: Duration = Duration::from_secs(10);
 /// An old pod has its grace, 30 s by default, and then the kubelet some time to say that it is gone.
-const NAME_IS_FREE_AFTER: Duration = Duration::from_secs(90);
+pub(super) const NAME_IS_FREE_AFTER: Duration = Duration::from_secs(90);
 const TERMINATING_POLL: Duration = Duration::from_secs(5);
 /// After a pod's grace it should be gone.
 const TERMINATING_LIMIT_SECONDS: f64 = 60.0;
@@ -268,7 +268,7 @@ impl Orchestrator {
         }
     }
 
-    fn wait_for_name(&mut self, id: &SimulationId, model_id: &ModelId, wait: Duration, now: Now) {
+    pub(super) fn wait_for_name(&mut self, id: &SimulationId, model_id: &ModelId, wait: Duration, now: Now) {
         let Some(model) = self.model_mut(id, model_id) else { return };
         model.creation = Creation::WaitsForName;
         let deadline = Deadline::NameIsFree { simulation: id.clone(), model: model_id.clone() };

@@ -4,7 +4,7 @@
 
 use super::obstacle::{self, Obstacle};
 use crate::clock::UnixTime;
-use crate::kube::pod::{ContainerStatus, Pod, STOP_DEADLINE_SECONDS, Terminated};
+use crate::kube::pod::{ContainerStatus, Pod, STOP_DEADLINE_SECONDS, Status, Terminated};
 
 /// A model without an exit code of its container has this one: no process can end with it.
 pub const NO_EXIT_CODE: i32 = -1;
@@ -87,6 +87,19 @@ pub fn observe(pod: &Pod, image: Option<&str>) -> Observation {
             None => Observation::Alive,
         },
     }
+}
+
+/// By its node, before any container of it began: <https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/> and
+/// the kubelet's admission.
+pub fn was_turned_away(pod: &Pod) -> bool {
+    let Status { phase, reason, container_statuses, init_container_statuses, .. } = &pod.status;
+    let began = |status: &ContainerStatus| {
+        status.state.running.is_some() || status.state.terminated.is_some() || status.last_state.terminated.is_some()
+    };
+    phase == "Failed"
+        && !["", "DeadlineExceeded"].contains(&reason.as_str())
+        && pod.metadata.deletion_timestamp.is_none()
+        && !container_statuses.iter().chain(init_container_statuses).any(began)
 }
 
 /// By us: the kubelet ends so what has the deadline that we set. What that model's end was told for is known, unless we have restarted.
@@ -422,5 +435,26 @@ mod tests {
         assert_eq!(deleted(0, "2026-01-01T12:00:05Z"), ended(false, -1, why));
         assert_eq!(deleted(0, "2026-01-01T11:59:59Z"), ended(true, 0, "Success!"), "it was done before");
         assert_eq!(deleted(3, "2026-01-01T11:59:59Z"), ended(false, 3, "Error"), "it was done before");
+    }
+
+    #[test]
+    fn a_pod_was_turned_away_where_its_node_refused_it_and_no_container_began() {
+        let status =
+            |reason: &str, state: Value| json!({"phase": "Failed", "reason": reason, "containerStatuses": [{"name": "c", "state": state}]});
+        let waiting = json!({"waiting": {"reason": "ContainerCreating"}});
+        for (phrase, expected, status) in [
+            ("no container is known", true, json!({"phase": "Failed", "reason": "NodeAffinity"})),
+            ("it waited", true, status("OutOfcpu", waiting.clone())),
+            ("it ended", false, status("Evicted", json!({"terminated": {"exitCode": 137}}))),
+            ("it runs, as its status has it", false, status("NodeShutdown", json!({"running": {}}))),
+            ("nobody says why", false, json!({"phase": "Failed"})),
+            ("it had its time", false, status("DeadlineExceeded", waiting)),
+            ("it has not failed", false, json!({"phase": "Pending", "reason": "NodeAffinity"})),
+        ] {
+            let mut pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "status": status})).unwrap();
+            assert_eq!(was_turned_away(&pod), expected, "{phrase}");
+            pod.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T12:00:00Z")).unwrap());
+            assert!(!was_turned_away(&pod), "{phrase}, and somebody deletes it");
+        }
     }
 }

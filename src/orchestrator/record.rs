@@ -261,6 +261,7 @@ impl Orchestrator {
         if self.ended.contains_key(id) {
             self.touch_pods_of(id);
         }
+        self.touch_replaced_pods_of(id);
         self.touched.insert(id.clone());
     }
 

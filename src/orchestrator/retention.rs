@@ -8,6 +8,7 @@ use log::Level;
 use super::announce::Told;
 use super::deadline::Deadline;
 use super::event::{Answer, Body, PodCall};
+use super::kept::Revision;
 use super::obstacle;
 use super::pod_state::{self, NO_EXIT_CODE, Observation};
 use super::refusal::{Remedy, refusal};
@@ -57,6 +58,8 @@ pub(super) struct KnownPod {
     pub delete_by: Option<UnixTime>,
     /// It goes first, as its simulation runs anew.
     pub replaced: bool,
+    /// When the record says that there is to be another one: before that, a restart would miss it.
+    pub replaced_by: Revision,
     /// The log of its model is being read.
     pub log_awaited: bool,
     /// The API server says that it is not there; the watch, which may be behind, has not said so yet.
@@ -186,6 +189,11 @@ impl Orchestrator {
         self.touched_pods.extend(names);
     }
 
+    pub(super) fn touch_replaced_pods_of(&mut self, id: &SimulationId) {
+        let names = self.pods.values().filter(|known| known.replaced && known.simulation == *id).map(|known| known.name.clone());
+        self.touched_pods.extend(names);
+    }
+
     pub(super) fn on_listed(&mut self, pods: &[Pod], now: Now) {
         let mut cannot_go_on = Vec::new();
         if self.api.lists == 0 {
@@ -280,6 +288,11 @@ impl Orchestrator {
         self.touched_pods.insert(name.clone());
         if is_its_pod {
             self.take_pod(&name, &id, &model, &uid);
+            if let Observation::Ended(verdict) = &observation
+                && self.recreate(pod, &name, &id, &model, verdict, now)
+            {
+                return;
+            }
             // What stands in the status of a pod that goes is gone with it.
             let tell = if pod.metadata.deletion_timestamp.is_some() { Tell::WhenRecorded } else { Tell::Now };
             self.observe_model(&id, &model, uid, observation, tell, now);
@@ -475,7 +488,7 @@ impl Orchestrator {
         if known.gone {
             Next::Nothing
         } else if known.replaced {
-            Next::Delete
+            if self.is_recorded(&known.simulation, known.replaced_by) { Next::Delete } else { Next::Nothing }
         } else if self.is_of_model_given_up(known) && known.node.is_empty() {
             // After a restart nothing but the record would say that it was us.
             if self.is_verdict_told(known) { Next::Delete } else { Next::Nothing }
@@ -598,6 +611,7 @@ impl KnownPod {
             node: pod.spec.node_name.clone(),
             delete_by: metadata.labels.delete_by_datetime.as_deref().and_then(parse_delete_by),
             replaced: false,
+            replaced_by: 0,
             log_awaited: false,
             gone: false,
             delete_said: false,
@@ -627,6 +641,7 @@ impl KnownPod {
     /// What the cluster does not tell, or told before: an answer to a call may be older than what the watch said.
     fn keep(&mut self, before: Self) {
         self.replaced = before.replaced;
+        self.replaced_by = before.replaced_by;
         self.ended |= before.ended;
         self.runs_since = before.runs_since.or(self.runs_since);
         if self.node.is_empty() {

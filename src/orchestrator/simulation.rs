@@ -95,6 +95,8 @@ pub(super) struct Model {
     pub doubt: Option<Doubt>,
     pub pending: Option<Pending>,
     pub lost_labels: Option<LostLabels>,
+    /// How often its pod was made again.
+    pub recreations: usize,
 }
 
 /// A verdict that the kubelet may correct.
@@ -328,6 +330,7 @@ impl Model {
             doubt: None,
             pending: None,
             lost_labels: None,
+            recreations: 0,
         }
     }
 
