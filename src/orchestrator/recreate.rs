@@ -6,7 +6,6 @@ use log::Level;
 use super::Orchestrator;
 use super::deploy::NAME_IS_FREE_AFTER;
 use super::pod_state::{self, Verdict};
-use super::simulation::Creation;
 use crate::clock::Now;
 use crate::ids::{ModelId, PodName, SimulationId};
 use crate::kube::pod::Pod;
@@ -17,7 +16,7 @@ impl Orchestrator {
         let most = self.recreate_never_started;
         let Some(simulation) = self.simulations.get_mut(id).filter(|simulation| !simulation.is_done()) else { return false };
         let Some(model) = simulation.models.get_mut(model_id) else { return false };
-        let is_wanted = model.verdict.is_none() && !model.ready && model.creation == Creation::Done;
+        let is_wanted = model.verdict.is_none() && !model.ready && model.uid.is_some();
         if !is_wanted || model.recreations >= most || !pod_state::was_turned_away(pod) {
             return false;
         }

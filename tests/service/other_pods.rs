@@ -1,8 +1,11 @@
 //! Pods that are not this process's: other programs', and its own from before.
 
-use crate::support::eventually;
+use serde_json::json;
+
+use crate::support::manifests::apply;
 use crate::support::service::EARLIER_RUN;
-use crate::support::stage::Stage;
+use crate::support::stage::{SIMULATOR_ID, Simulation, Stage};
+use crate::support::{Ground, eventually};
 
 /// Long ago.
 const PAST: &str = "1000000000.5";
@@ -94,6 +97,58 @@ fn labels_that_a_person_takes_are_put_back_and_the_end_of_the_model_is_told() {
     simulation.hear("AllModelsHaveTerminated");
     stage.namespace.wait_until_gone(&simulation.pod_name("model-0"));
     stage.namespace.wait_until_gone(&simulation.pod_name("model-1"));
+}
+
+/// The pod that the service would make of a request that waits, on a node that does not take it.
+fn create_a_pod_that_its_node_turns_away(stage: &Stage, simulation: &Simulation<'_>, model: &str) {
+    let name = simulation.pod_name(model);
+    let records = || stage.namespace.records(&stage.simulator);
+    let deploy = eventually("the record of the request", || {
+        let piece = records().into_iter().find(|record| record.ends_with("-0-of-1"))?;
+        piece.strip_suffix("-0-of-1")?.rsplit('-').next().map(str::to_owned)
+    });
+    let node = stage.namespace.kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
+    let labels = json!({
+        "mso.dots/simulator": stage.simulator, "simulator_id": SIMULATOR_ID, "simulation_id": simulation.id, "model_id": model,
+        "keep_logs_hours": "0.0",
+    });
+    let annotations = json!({"mso.dots/deploy": deploy, "mso.dots/models": "1", "mso.dots/number": "0"});
+    stage.namespace.create(&json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": labels, "annotations": annotations},
+        "spec": {"nodeName": node, "nodeSelector": {"no": "node"}, "restartPolicy": "Never", "containers": [{"name": name, "image": "none"}]},
+    }));
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's node turns no pod away"]
+fn a_pod_that_its_node_turned_away_is_made_again_where_that_is_set_and_else_fails_its_model() {
+    let stage = Stage::on(Ground::Real);
+    let role = stage.namespace.forbid_creates_of_pods();
+    {
+        let mso = stage.start_mso();
+        let simulation = stage.simulation();
+        simulation.deploy(0.0, &["model-0"]);
+        mso.line("Creates of pods wait, Forbidden");
+        create_a_pod_that_its_node_turns_away(&stage, &simulation, "model-0");
+        let (reason, message) = simulation.why("model-0");
+        assert_eq!(reason, "NodeAffinity");
+        assert!(message.contains("Pod was rejected: ") && message.contains("Start the simulation again"), "{message}");
+        simulation.hear("AllModelsHaveTerminated");
+        stage.namespace.wait_until_gone(&simulation.pod_name("model-0"));
+    }
+    let mso = stage.start_mso_with("RECREATE_NEVER_STARTED", "1");
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    mso.line("Creates of pods wait, Forbidden");
+    create_a_pod_that_its_node_turns_away(&stage, &simulation, "model-0");
+    mso.line(&format!("Pod {} never started: NodeAffinity: Pod was rejected: ", simulation.pod_name("model-0")));
+    apply(&[role]);
+    simulation.hear("ModelsReady");
+    simulation.end_models(&["model-0"]);
+    simulation.hear("AllModelsHaveTerminated");
+    assert_eq!(simulation.heard(), ["ModelsReady", "model-0/ModelHasTerminated ", "AllModelsHaveTerminated"]);
 }
 
 #[test]

@@ -13,6 +13,8 @@ const ON_ITS_WAY: Duration = Duration::from_secs(1);
 const API_IS_AWAY: Duration = Duration::from_secs(200);
 /// A watch shows what happened within this time.
 const IS_SHOWN: Duration = Duration::from_secs(5);
+/// A delete is on its way while a node takes the pod.
+const NODE_IS_SHOWN_AFTER: Duration = Duration::from_millis(100);
 
 /// In which an identical request is taken for a redelivery.
 const AFTER_A_RECONNECT: Duration = Duration::from_secs(10);
@@ -382,8 +384,9 @@ fn judge_deletions(report: &Report, runs: &[Run<'_>], wrongs: &mut Vec<String>) 
                         && (pod.created_at..=asked.at).contains(&heard.at)
                 })
         });
-        // The service knows of a node what it was shown.
-        let is_ended_before_it_began = (!pod.had_node || report.lists_are_old)
+        // The service knows of a node what it was shown; a node may take a pod in the moment in which it goes.
+        let seemed_without_node = !pod.had_node || report.lists_are_old || deletion.at <= pod.created_at + NODE_IS_SHOWN_AFTER;
+        let is_ended_before_it_began = seemed_without_node
             && runs.iter().any(|run| {
                 run.simulation == simulation && [run.in_doubt_at, run.done_at].into_iter().flatten().any(|at| at <= deletion.at)
             });

@@ -237,16 +237,19 @@ impl Namespace {
         kubectl(&["label", "namespace", &self.name, label], "").expect("an administrator may");
     }
 
-    /// For tests that only a real cluster can play: to the account `mso`, from when this returns on.
-    pub(crate) fn forbid_creates_of_pods(&self) {
+    /// For tests that only a real cluster can play: to the account `mso`, from when this returns on. The Role as it was.
+    pub(crate) fn forbid_creates_of_pods(&self) -> Value {
         let role = self.kubectl(&["get", "role", "mso", "-o", "json"]);
         let mut role: Value = serde_json::from_str(&role).expect("kubectl writes JSON");
+        role["metadata"].as_object_mut().expect("metadata is an object").remove("resourceVersion");
+        let before = role.clone();
         let rules = role["rules"].as_array_mut().expect("a Role has rules");
         let of_pods = rules.iter_mut().find(|rule| rule["resources"] == json!(["pods"])).expect("the Role has one of pods");
         of_pods["verbs"].as_array_mut().expect("a rule has verbs").retain(|verb| verb != "create");
         apply(&[role]);
         let api = self.api.with_token(&self.token());
         eventually("the end of the right", || (self.try_to_create_a_pod(&api) == 403).then_some(()));
+        before
     }
 
     /// The API server takes moments to know of a policy.
