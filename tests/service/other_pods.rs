@@ -148,7 +148,7 @@ fn a_pod_that_its_node_turned_away_is_made_again_where_that_is_set_and_else_fail
     simulation.hear("ModelsReady");
     simulation.end_models(&["model-0"]);
     simulation.hear("AllModelsHaveTerminated");
-    assert_eq!(simulation.heard(), ["ModelsReady", "model-0/ModelHasTerminated ", "AllModelsHaveTerminated"]);
+    assert_eq!(simulation.heard(), ["ModelsReady", "model-0/ModelHasTerminated", "AllModelsHaveTerminated"]);
 }
 
 #[test]
