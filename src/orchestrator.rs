@@ -553,11 +553,11 @@ impl Orchestrator {
     fn settle_simulation(&mut self, id: SimulationId, now: Now) {
         self.create_what_is_recorded(&id, now);
         self.tell_what_is_recorded(&id);
-        self.report_error(&id);
+        self.report_error(&id, now);
         self.settle_models_ready(&id, now);
         self.settle_mark(&id);
         let Some(simulation) = self.simulations.get(&id) else { return };
-        if simulation.has_ended() && simulation.is_all_told() {
+        if simulation.has_ended() && simulation.is_all_told() && !simulation.error_is_due(self.report_errors) {
             self.end(id, now);
         }
     }
@@ -571,7 +571,7 @@ impl Orchestrator {
             return;
         }
         let model = &simulation.models[model_id];
-        let (pod, uid) = (model.pod.clone(), model.uid.clone());
+        let (pod, uid, is_unwanted) = (model.pod.clone(), model.uid.clone(), model.unwanted);
         let Verdict { success, exit_code, .. } = verdict;
         let state = if success { "TERMINATED_SUCCESSFULL" } else { "TERMINATED_FAILED" };
         let level = if success || verdict.reason == CANCELLED { Level::Info } else { Level::Warn };
@@ -592,7 +592,7 @@ impl Orchestrator {
         }
         if never_ran {
             self.say(Level::Info, format!("Pod {} has no log: its container did not run.", pod.name));
-        } else if !success {
+        } else if !success && !is_unwanted {
             self.read_log(&pod, uid.as_ref(), exit_code);
         }
         self.touched.insert(id.clone());

@@ -362,6 +362,7 @@ fn an_error_that_the_broker_has_not_acknowledged_goes_out_again_after_a_restart(
     session.broker_takes(1);
     session.passes(1.0);
     session.restarted(vec![ended(m1, 1, "Error"), m2]);
+    session.passes(5.0);
     session.matches("an_error_after_a_restart");
 }
 
@@ -473,7 +474,9 @@ fn what_is_refused_at_qos_1_is_acknowledged_when_the_broker_has_its_end() {
     session.broker_takes(1);
     session.records.refuses_pieces = true;
     session.handle("DeployModels 2 for sim: [m1], at QoS 1", at_qos_1(deploy_event(request(2, "sim", &["m1"], HOUR)), 4));
-    session.broker_takes(2);
+    session.broker_takes(1);
+    session.passes(5.0);
+    session.broker_takes(1);
     session.broker_takes(1);
     session.matches("what_is_refused_at_qos_1");
 }
@@ -569,6 +572,8 @@ fn a_pod_that_was_deleted_while_nobody_looked_is_not_created_again() {
     session.restarted(vec![]);
     session.fails("get so-sim-m1", refused(404, "not found"));
     session.acknowledged();
+    session.passes(5.0);
+    session.acknowledged();
     session.acknowledged();
     session.matches("a_pod_deleted_while_nobody_looked");
 }
@@ -597,6 +602,8 @@ fn a_pod_that_goes_when_a_new_process_begins_is_its_models_until_it_is_gone() {
 
     let mut session = begun(vec![goes(ended(m1.clone(), 3, "Error"))]);
     session.log_is("");
+    session.acknowledged();
+    session.passes(5.0);
     session.acknowledged();
     session.matches("a_pod_that_goes_at_a_start_has_ended");
 
@@ -643,6 +650,8 @@ fn a_simulation_whose_models_ready_may_or_may_not_have_gone_out_fails_openly() {
     session.restarted(vec![m1.clone()]);
     session.acknowledged();
     session.answered("stop so-sim-m1", "stopped", Ok(Answer::Pod(Box::new(parsed(m1)))));
+    session.passes(5.0);
+    session.acknowledged();
     session.acknowledged();
     session.matches("models_ready_cut_off");
 }
@@ -731,6 +740,7 @@ fn models_ready_that_did_not_leave_is_not_sent_once_a_model_has_failed() {
     session.handle("ModelsReady was not sent", Event::Broker(BrokerEvent::Unsent(id)));
     session.connected();
     session.passes(6.0);
+    session.acknowledged();
     session.acknowledged();
     session.matches("models_ready_that_did_not_leave_and_a_failure");
 }
@@ -1034,6 +1044,8 @@ fn where_config_maps_are_forbidden_models_ready_in_doubt_is_not_marked_as_sent()
     session.killed();
     session.finds_records_forbidden(vec![m1.clone()]);
     session.answered("stop so-sim-m1", "stopped", Ok(Answer::Pod(Box::new(parsed(m1)))));
+    session.acknowledged();
+    session.passes(5.0);
     session.acknowledged();
     session.acknowledged();
     session.matches("models_ready_in_doubt_without_records");
@@ -1597,6 +1609,27 @@ fn a_restart_knows_who_was_told_to_end_and_when() {
     session.got(&m1);
     session.got(&m2);
     session.matches("a_restart_after_done");
+}
+
+/// Ended by its SO, it would make a failure of a success.
+#[test]
+fn what_fails_while_the_broker_is_away_is_no_error_where_its_so_has_ended_the_simulation_meanwhile() {
+    let mut session = Session::with(Rules { report_errors: ReportErrors::Always, ..Rules::default() });
+    session.connected();
+    session.listed(vec![]);
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.created(&m1);
+    session.ready("sim", "m1");
+    session.acknowledged();
+    session.disconnected();
+    session.shows("exit 1", &ended(m1, 1, "Error"));
+    session.connected();
+    session.done_says_the_so_to("sim", &["m1"]);
+    session.acknowledged();
+    session.passes(6.0);
+    session.acknowledged();
+    session.matches("a_failure_while_the_broker_is_away");
 }
 
 #[test]
@@ -2493,6 +2526,7 @@ fn a_failure_that_was_recorded_and_not_told_is_told_by_the_next_process() {
     session.passes(7.0);
     session.got(&m1);
     session.restarted(vec![m1]);
+    session.passes(5.0);
     session.matches("a_failure_that_was_not_told");
 }
 

@@ -474,7 +474,9 @@ mod tests {
             progress.created = [0, 1, 2, 3, 5, 6, 7, 8].into_iter().collect();
             progress.ready = [0].into_iter().collect();
             progress.ended = BTreeMap::from([(3, 3), (6, -1), (7, -1), (8, -1)]);
-            progress.done = [8].into_iter().collect();
+            // An SO tells all of them, also those that have failed before.
+            progress.done = (0..9).collect();
+            progress.unwanted = [8].into_iter().collect();
         }));
         let pulls = container("pulls", &json!({"waiting": {"reason": "ErrImagePull", "message": "no\nimage"}}));
         let ended =

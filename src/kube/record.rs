@@ -16,7 +16,6 @@ use super::pod::{DEPLOY_ANNOTATION, SIMULATOR_LABEL, Variable, or_default};
 use crate::clock::UnixTime;
 use crate::ids::{DeployId, InvalidId, ModelId, PodName, RecordName, SimulationId, SimulatorId, SimulatorName, Uid};
 use crate::orchestrator::event::{DeployRequest, ModelConfiguration};
-use crate::orchestrator::pod_state::NO_EXIT_CODE;
 use crate::secret::Secret;
 
 /// What another version of this service writes, this one leaves alone.
@@ -234,6 +233,8 @@ pub struct Progress {
     /// When the last of those came, in the API server's time as the next one.
     pub done_at: Option<UnixTime>,
     pub cancelled: Option<Cancelled>,
+    /// Who was ended for one or the other, and for nothing else.
+    pub unwanted: Bits,
     /// Once the broker has the announcement that all have ended.
     pub over: Option<Over>,
 }
@@ -319,6 +320,8 @@ struct ProgressText {
     cancelled_at: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cancelled_by: Option<CancelledBy>,
+    #[serde(default, skip_serializing_if = "Bits::is_empty")]
+    unwanted: Bits,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     over_at: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -346,6 +349,7 @@ impl Progress {
             done_at: self.done_at.map(|at| at.0),
             cancelled_at: self.cancelled.map(|cancelled| cancelled.at.0),
             cancelled_by: self.cancelled.map(|cancelled| cancelled.by),
+            unwanted: self.unwanted.clone(),
             over_at: self.over.map(|over| over.at.0),
             delete_by: self.over.map(|over| over.delete_by.0),
         };
@@ -389,16 +393,17 @@ impl Progress {
             done: text.done,
             done_at: text.done_at.map(UnixTime),
             cancelled,
+            unwanted: text.unwanted,
             over,
         })
     }
 
-    /// For whom a model ended without a code of its own; none: it has another cause, or has not ended so.
+    /// For whom a model was ended; none: it has another cause, or has not ended so.
     pub fn ended_for(&self, number: usize) -> Option<CancelledBy> {
-        match self.done.contains(number) {
-            _ if self.ended.get(&number) != Some(&NO_EXIT_CODE) => None,
-            true => Some(CancelledBy::So),
-            false => self.cancelled.map(|cancelled| cancelled.by),
+        match self.unwanted.contains(number) {
+            true if self.done.contains(number) => Some(CancelledBy::So),
+            true => self.cancelled.map(|cancelled| cancelled.by),
+            false => None,
         }
     }
 
@@ -663,11 +668,12 @@ mod tests {
             done: [0, 1].into_iter().collect(),
             done_at: Some(UnixTime(0.5)),
             cancelled: Some(Cancelled { at: UnixTime(0.75), by: CancelledBy::Timeout }),
+            unwanted: [5].into_iter().collect(),
             over: Some(Over { at: UnixTime(1.5), delete_by: UnixTime(3601.5) }),
         };
         let text = concat!(
             r#"{"deploys":["00000000000000ab"],"repeats":["00000000000000ef"],"earlierDeploys":["00000000000000cd"],"replaced":["u-1"],"created":"c4","ready":"4","ended":"c4","#,
-            r#""failed":"44","exitCodes":[3,-1],"told":"8","modelsReady":"sent","errorReported":true,"done":"c","doneAt":0.5,"cancelledAt":0.75,"cancelledBy":"timeout","overAt":1.5,"deleteBy":3601.5}"#
+            r#""failed":"44","exitCodes":[3,-1],"told":"8","modelsReady":"sent","errorReported":true,"done":"c","doneAt":0.5,"cancelledAt":0.75,"cancelledBy":"timeout","unwanted":"04","overAt":1.5,"deleteBy":3601.5}"#
         );
         assert_eq!(progress.to_text(), text);
         assert_eq!(Progress::read(text), Ok(progress));

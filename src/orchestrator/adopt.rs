@@ -216,6 +216,7 @@ impl Orchestrator {
                 model.creation = Creation::Lost;
             }
             model.was_sent_done = progress.done.contains(number);
+            model.unwanted = progress.unwanted.contains(number);
             if progress.ready.contains(number) {
                 simulation.set_ready(&model_id);
             }

@@ -97,11 +97,7 @@ impl Orchestrator {
         if !self.simulations.get(id).is_some_and(Simulation::models_ready_is_due) {
             return;
         }
-        let subscribers_at = self.broker.subscribers_at.filter(|&at| now.instant < at);
-        if self.broker.connected_at.is_none() || subscribers_at.is_some() {
-            if let Some(at) = subscribers_at {
-                self.deadlines.set(at, Deadline::SubscribersAreBack(id.clone()));
-            }
+        if !self.may_be_heard(id, now) {
             return self.send_models_ready_later(id);
         }
         let Some(simulation) = self.simulations.get(id) else { return };
@@ -117,6 +113,15 @@ impl Orchestrator {
         }
         self.say(Level::Info, format!("All models in simulation {id} are running. Send out ModelsReady."));
         self.announce(id, Body::ModelsReady, Told::ModelsReady);
+    }
+
+    /// By an SO with a clean session; else this simulation is settled again when it may.
+    fn may_be_heard(&mut self, id: &SimulationId, now: Now) -> bool {
+        let subscribers_at = self.broker.subscribers_at.filter(|&at| now.instant < at);
+        if let Some(at) = subscribers_at {
+            self.deadlines.set(at, Deadline::SubscribersAreBack(id.clone()));
+        }
+        self.broker.connected_at.is_some() && subscribers_at.is_none()
     }
 
     /// Meanwhile the record is not to say that it is being sent.
@@ -159,9 +164,13 @@ impl Orchestrator {
         self.announce(id, Body::ModelHasTerminated { model: model_id.into(), verdict }, Told::End(model_id.clone()));
     }
 
-    /// All that has failed by now, in one message; and what its models wait for.
-    pub(super) fn report_error(&mut self, id: &SimulationId) {
-        let Some(simulation) = self.simulations.get(id).filter(|simulation| simulation.error_is_due(self.report_errors)) else { return };
+    /// All that has failed by now, in one message; and what its models wait for. An SO that is not there would wait for ever; and while
+    /// we are away, it may have ended the simulation itself.
+    pub(super) fn report_error(&mut self, id: &SimulationId, now: Now) {
+        if !self.simulations.get(id).is_some_and(|simulation| simulation.error_is_due(self.report_errors)) || !self.may_be_heard(id, now) {
+            return;
+        }
+        let Some(simulation) = self.simulations.get(id) else { return };
         let failures = simulation.failures().map(|(model, verdict)| (model.clone(), verdict.clone()));
         let failures: Vec<(ModelId, Verdict)> =
             failures.map(|(model, verdict)| (model.clone(), self.for_a_person(id, &model, verdict))).collect();

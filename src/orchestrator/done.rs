@@ -180,6 +180,7 @@ impl Orchestrator {
     fn end_model(&mut self, id: &SimulationId, model_id: &ModelId, by: CancelledBy) {
         if let Some(model) = self.model_mut(id, model_id) {
             model.ended_by_us = true;
+            model.unwanted = true;
         }
         self.conclude(id, model_id, unwanted(by), Tell::WhenRecorded);
     }

@@ -192,6 +192,10 @@ impl Orchestrator {
         let Some(simulation) = self.simulations.get(id).filter(|simulation| simulation.is_done()) else { return };
         let running = simulation.models.values().filter(|model| model.verdict.is_none());
         let running: Vec<ModelId> = running.map(|model| model.pod.model.clone()).collect();
+        if running.is_empty() {
+            // What is to be told of its end, or recorded, has limits of its own.
+            return self.deadlines.set(now.instant + LAST_RUN_AWAITED, Deadline::LastRunIsAwaited(id.clone()));
+        }
         let (running, seconds) = (named(&running, MODELS_NAMED), LAST_RUN_AWAITED.as_secs());
         let problem = format!(
             "the last run of this simulation is done, and its models {running} have not ended in {seconds} s: delete their pods, or set \

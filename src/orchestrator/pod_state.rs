@@ -182,9 +182,13 @@ fn container_ended(pod: &Pod, end: &Terminated) -> Observation {
         }
         (code, _) if was_killed_by_its_deletion(pod, end) => Observation::Ended(Verdict::failed(code, "PodDeleted", &why_deleted(pod))),
         (code, _) if pod_failed => Observation::Ended(Verdict::failed(code, &pod.status.reason, &pod.status.message)),
-        // The message of a container that ran is the end of its log, which is read and printed apart.
-        (code, "" | "Error") => Observation::Ended(Verdict::failed(code, "Error", "")),
-        (code, reason) => Observation::Ended(Verdict::failed(code, reason, &end.message)),
+        (code, "") => Observation::Ended(Verdict::failed(code, "Error", "")),
+        // The runtime's words.
+        (code, reason @ ("StartError" | "ContainerCannotRun" | "ContainerStatusUnknown")) => {
+            Observation::Ended(Verdict::failed(code, reason, &end.message))
+        }
+        // The message of a container that ran is the end of its log: that is for our log, and not for every screen.
+        (code, reason) => Observation::Ended(Verdict::failed(code, reason, "")),
     }
 }
 
@@ -263,7 +267,7 @@ mod tests {
             (
                 "out of memory",
                 json!({"phase": "Failed", "containerStatuses": terminated(137, "OOMKilled")}),
-                ended(false, 137, "OOMKilled: why"),
+                ended(false, 137, "OOMKilled"),
             ),
             (
                 "exit 0 although a child ran out of memory",

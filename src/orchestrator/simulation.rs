@@ -84,6 +84,8 @@ pub(super) struct Model {
     /// The pod that runs it, once one is known.
     pub uid: Option<Uid>,
     pub verdict: Option<Verdict>,
+    /// It was ended as its SO, or its age, wanted it.
+    pub unwanted: bool,
     /// We gave it up while its pod ran.
     pub ended_by_us: bool,
     /// A create of this process went without an answer: the pod that turns up may be of that one.
@@ -298,6 +300,7 @@ impl Simulation {
             done: numbers(&|model| model.was_sent_done),
             done_at: self.done_at.map(|at| at.unix),
             cancelled: self.cancelled.map(|(at, by)| Cancelled { at: at.unix, by }),
+            unwanted: numbers(&|model| model.unwanted),
             over: None,
         }
     }
@@ -323,6 +326,7 @@ impl Model {
             was_sent_done: false,
             uid: None,
             verdict: None,
+            unwanted: false,
             ended_by_us: false,
             may_be_created: false,
             earlier_pod_was_ready: false,
