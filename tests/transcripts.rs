@@ -1417,7 +1417,8 @@ fn a_node_that_is_lost_is_said_and_so_is_that_it_is_back_and_what_took_a_pod_awa
     session.created(&m1);
     session.ready("sim", "m1");
     session.acknowledged();
-    session.shows("of a node that is lost", &condition("Ready", "NodeStatusUnknown"));
+    let lost = json!([{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}]);
+    session.shows("of a node that is lost", &with(m1.clone(), "/status/conditions", lost));
     session.passes(1.0);
     session.shows("of a node that is back", &m1);
     session.passes(1.0);
@@ -1744,6 +1745,38 @@ fn a_simulation_that_lives_for_too_long_is_told_so_also_where_one_model_was_done
     session.core = Orchestrator::new(SimulatorName::new("so").unwrap(), rules, 2, 7);
     session.finds(pods);
     session.matches("a_simulation_lives_too_long_after_one_was_done");
+}
+
+/// As where many images are pulled at once, one of which is not there.
+#[test]
+fn time_in_which_the_kubelet_holds_a_pull_back_does_not_count_and_the_rest_of_it_does() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    let [fails, held] = ["not found", "pull QPS exceeded"].map(|why| waiting(m1.clone(), "ErrImagePull", why));
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.created(&fails);
+    session.passes(200.0);
+    session.shows("held back", &held);
+    session.passes(200.0);
+    session.shows("not found", &fails);
+    session.passes(98.0);
+    session.shows("not found", &fails);
+    session.passes(2.0);
+    session.got(&fails);
+    session.matches("a_pull_that_is_held_back");
+}
+
+#[test]
+fn a_pod_that_is_deleted_with_a_grace_of_centuries_is_waited_for_like_others() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.created(&m1);
+    let mut goes = with(m1, "/metadata/deletionTimestamp", json!("9999-01-01T00:00:00Z"));
+    goes["metadata"]["deletionGracePeriodSeconds"] = json!(i64::MAX);
+    session.shows("to be deleted", &goes);
+    session.passes(1.0);
+    session.matches("a_grace_of_centuries");
 }
 
 /// A second request was recorded, and its pieces are gone: of its model nothing is known.

@@ -257,7 +257,8 @@ impl Settings<'_> {
                 model.since = asked.and_then(|asked| asked.asked_at);
                 model.reason = "NotMade".to_owned();
                 model.message =
-                    "it was asked for, and no pod was made of it: the service is not running, or the API server refuses it".to_owned();
+                    "it was asked for, and no pod was made of it yet: the service is at it or not there, or the API server refuses it"
+                        .to_owned();
                 let namespace = self.namespace;
                 model.next =
                     format!("mso check: it tries a create that is none; kubectl -n {namespace} logs deployment/mso says what it waits for");

@@ -41,6 +41,11 @@ impl Error {
         self.status().is_some_and(|status| status.code == 409 || of_uid(status))
     }
 
+    /// Others wrote at the same time, more often than the API server tries.
+    pub fn is_write_conflict(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 409 && status.message.contains("the object has been modified"))
+    }
+
     /// The API server may have done what was asked.
     pub fn may_be_done(&self) -> bool {
         self.code().is_none_or(|code| code >= 500)

@@ -3,6 +3,7 @@
 //! What is not named here is skipped while parsing and never held: 10 000 whole pods are 440 MB, these fields of them a few.
 //! Names are the API's: <https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>.
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -108,6 +109,9 @@ pub struct Spec {
     pub active_deadline_seconds: Option<i64>,
     #[serde(deserialize_with = "or_default")]
     pub containers: Vec<Container>,
+    /// Ours have none; a webhook may add some.
+    #[serde(deserialize_with = "or_default")]
+    pub readiness_gates: Vec<IgnoredAny>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -34,7 +34,10 @@ impl Orchestrator {
         self.mark_done(id, model, now);
         // What it means for a run that has not begun is not known yet.
         let is_held = self.api.lists == 0 || self.held_requests.iter().any(|held| held.is_for(id));
-        if is_held && self.dones.len() < MAX_DONES_KEPT {
+        if is_held && self.dones.len() == MAX_DONES_KEPT {
+            let of = model.map_or(String::new(), |model| format!("/{model}"));
+            self.say(Level::Warn, format!("SimulationDone to {id}{of} is forgotten: {MAX_DONES_KEPT} wait already to be understood."));
+        } else if is_held {
             self.dones.insert((id.clone(), model.cloned()), now.instant);
         }
     }

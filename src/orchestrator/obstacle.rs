@@ -40,7 +40,15 @@ pub enum Kind {
     Disruption,
 }
 
+/// Anybody may set centuries, which a clock cannot count.
+const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 impl Kind {
+    /// Both are about the pull of an image, in which the time of one does not count.
+    pub fn is_pull(self) -> bool {
+        matches!(self, Self::ImagePull | Self::ImagePullHeld)
+    }
+
     /// `None`: for ever.
     pub fn limit(self, limits: &Limits) -> Option<Duration> {
         match self {
@@ -54,7 +62,7 @@ impl Kind {
             Self::VolumeSubpath => limits.volume_subpath,
             Self::ContainerStart => limits.container_start,
             Self::NotReady => limits.ready,
-            Self::Terminating(grace) => limits.terminating.map(|limit| grace + limit),
+            Self::Terminating(grace) => limits.terminating.map(|limit| grace.min(LONGEST_GRACE) + limit),
             Self::NodeLost => limits.node_lost,
         }
     }
@@ -150,8 +158,7 @@ fn threat(pod: &Pod) -> Option<Obstacle> {
         let message = format!("somebody deletes its pod{why}; where it does not go, node {node} is out of reach, or a finalizer holds it");
         return Some(Obstacle { kind: Kind::Terminating(grace), reason: "PodDeleted".to_owned(), message });
     }
-    let is_unknown = |condition: &&Condition| condition.r#type == "Ready" && condition.reason == "NodeStatusUnknown";
-    if pod.status.conditions.iter().any(|condition| is_unknown(&condition)) {
+    if is_of_lost_node(pod) {
         let message = format!("node {node} does not report: whether the container runs is not known");
         return Some(Obstacle { kind: Kind::NodeLost, reason: "NodeNotReady".to_owned(), message });
     }
@@ -161,6 +168,13 @@ fn threat(pod: &Pod) -> Option<Obstacle> {
     }
     let why = why_it_goes(pod)?;
     Some(Obstacle { kind: Kind::Disruption, reason: "Disruption".to_owned(), message: format!("its pod is about to go ({why})") })
+}
+
+/// The node controller sets `Ready` to false and nothing else, and the kubelet never does one without the other, unless somebody added a
+/// gate: <https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/controller/util/node/controller_utils.go#L78>
+fn is_of_lost_node(pod: &Pod) -> bool {
+    let is = |r#type: &str, status: &str| pod.status.conditions.iter().any(|it| it.r#type == r#type && it.status == status);
+    is("Ready", "False") && is("ContainersReady", "True") && pod.spec.readiness_gates.is_empty()
 }
 
 /// In words, where its disruption is announced.
@@ -408,7 +422,12 @@ mod tests {
 
     #[test]
     fn row_44_a_node_that_does_not_report_is_waited_for_as_long_as_the_operator_says() {
-        let found = of(&with_condition("Ready", "False", "NodeStatusUnknown"), "p");
+        let mut pod = with_condition("Ready", "False", "");
+        assert_ne!(of(&pod, "p").map(|found| found.kind), Some(Kind::NodeLost), "its containers are not ready");
+        pod.status.conditions.push(Condition { r#type: "ContainersReady".to_owned(), status: "True".to_owned(), ..Condition::default() });
+        let found = of(&pod, "p");
+        pod.spec.readiness_gates = vec![serde::de::IgnoredAny];
+        assert_ne!(of(&pod, "p").map(|found| found.kind), Some(Kind::NodeLost), "somebody's gate is closed");
         let message = "node n1 does not report: whether the container runs is not known";
         assert_eq!(found, obstacle(Kind::NodeLost, "NodeNotReady", message));
         assert_eq!(Kind::NodeLost.limit(&Limits::default()), None);

@@ -25,6 +25,8 @@ const MODELS_NAMED: usize = 10;
 pub(super) struct Pending {
     pub obstacle: Obstacle,
     since: Instant,
+    /// For how long it was so before, where its time stood still since then.
+    before: Duration,
     said: Option<(Instant, Obstacle)>,
     /// Its time is over, and its pod is asked for.
     asked: bool,
@@ -34,7 +36,8 @@ impl Pending {
     /// When there is something to say of it, or its time is over.
     fn due_at(&self, limits: &Limits) -> Option<Instant> {
         let say_at = self.say_at();
-        let overdue_at = self.obstacle.kind.limit(limits).map(|limit| self.since + limit).filter(|_| !self.asked);
+        let overdue_at =
+            self.obstacle.kind.limit(limits).map(|limit| self.since + limit.saturating_sub(self.before)).filter(|_| !self.asked);
         [say_at, overdue_at].into_iter().flatten().min()
     }
 
@@ -44,7 +47,11 @@ impl Pending {
     }
 
     fn is_overdue(&self, limits: &Limits, now: Instant) -> bool {
-        self.obstacle.kind.limit(limits).is_some_and(|limit| now.saturating_duration_since(self.since) >= limit)
+        self.obstacle.kind.limit(limits).is_some_and(|limit| self.waited(now) >= limit)
+    }
+
+    fn waited(&self, now: Instant) -> Duration {
+        self.before + now.saturating_duration_since(self.since)
     }
 
     fn say_at(&self) -> Option<Instant> {
@@ -65,18 +72,20 @@ impl Orchestrator {
         if model.ready && !obstacle.kind.is_of_pod() {
             return self.on_no_obstacle(id, model_id, now);
         }
-        let before = model.pending.as_ref().filter(|pending| pending.obstacle.kind == obstacle.kind);
-        let since = match &model.pending {
-            Some(_) => before.map_or(now.instant, |pending| pending.since),
+        let new = |since| Pending { obstacle: obstacle.clone(), since, before: Duration::ZERO, said: None, asked: false };
+        let pending = match model.pending.take() {
+            Some(pending) if pending.obstacle.kind == obstacle.kind => Pending { obstacle, ..pending },
+            Some(pending) if pending.obstacle.kind.is_pull() && obstacle.kind.is_pull() => {
+                let before = if obstacle.kind == Kind::ImagePullHeld { pending.waited(now.instant) } else { pending.before };
+                Pending { obstacle, since: now.instant, before, ..pending }
+            }
+            Some(pending) => {
+                self.say_no_obstacle(id, model_id, pending, now);
+                new(now.instant)
+            }
             // This process may have come after it.
-            None => age.and_then(|age| now.instant.checked_sub(age)).unwrap_or(now.instant),
+            None => new(age.and_then(|age| now.instant.checked_sub(age)).unwrap_or(now.instant)),
         };
-        let said = before.and_then(|pending| pending.said.clone());
-        let asked = before.is_some_and(|pending| pending.asked);
-        if before.is_none() {
-            self.on_no_obstacle(id, model_id, now);
-        }
-        let pending = Pending { obstacle, since, said, asked };
         let due_at = pending.due_at(&self.limits);
         if let Some(model) = self.model_mut(id, model_id) {
             model.pending = Some(pending);
@@ -87,10 +96,15 @@ impl Orchestrator {
     }
 
     pub(super) fn on_no_obstacle(&mut self, id: &SimulationId, model_id: &ModelId, now: Now) {
-        let Some(pending) = self.model_mut(id, model_id).and_then(|model| model.pending.take()).filter(|pending| pending.said.is_some())
-        else {
+        if let Some(pending) = self.model_mut(id, model_id).and_then(|model| model.pending.take()) {
+            self.say_no_obstacle(id, model_id, pending, now);
+        }
+    }
+
+    fn say_no_obstacle(&mut self, id: &SimulationId, model_id: &ModelId, pending: Pending, now: Now) {
+        if pending.said.is_none() {
             return;
-        };
+        }
         if let Some(simulation) = self.simulations.get_mut(id) {
             let state = pending.obstacle.kind.state_when_over();
             simulation.unblocked.entry((state, pending.obstacle.reason)).or_default().push(model_id.clone());
@@ -145,7 +159,7 @@ impl Orchestrator {
     pub(super) fn give_up_what_is_overdue(&mut self, id: &SimulationId, model_id: &ModelId, now: Now) {
         let Some(model) = self.simulations.get_mut(id).and_then(|simulation| simulation.models.get_mut(model_id)) else { return };
         let Some(pending) = model.pending.as_ref().filter(|pending| pending.is_overdue(&self.limits, now.instant)) else { return };
-        let waited = now.instant.saturating_duration_since(pending.since);
+        let waited = pending.waited(now.instant);
         let message = format!("{} (for {} s)", pending.obstacle.message, waited.as_secs());
         let verdict = Verdict::failed_without_code(&pending.obstacle.reason, &message);
         model.ended_by_us = true;

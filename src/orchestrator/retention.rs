@@ -535,7 +535,7 @@ impl Orchestrator {
         let Some(known) = self.pods.get_mut(call.pod()).filter(|known| call.uid() == Some(&known.uid)) else { return };
         let (name, uid) = (known.name.clone(), known.uid.clone());
         known.forget_asking(call);
-        if error.is_not_found() || error.is_conflict() {
+        if error.is_not_found() || (error.is_conflict() && !error.is_write_conflict()) {
             self.on_gone(&name, &uid);
         } else if let Remedy::HoldAll(_) | Remedy::HoldVerb(_) = refusal(&error).remedy {
             self.touched_pods.insert(name);
