@@ -1779,6 +1779,35 @@ fn a_pod_that_is_deleted_with_a_grace_of_centuries_is_waited_for_like_others() {
     session.matches("a_grace_of_centuries");
 }
 
+#[test]
+fn what_is_cancelled_while_its_record_cannot_be_written_is_told_when_that_is_given_up() {
+    let mut session = Session::begun();
+    session.records.is_full = true;
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.cancels("sim");
+    session.passes(1000.0);
+    session.acknowledged();
+    session.acknowledged();
+    session.matches("cancelled_without_a_record");
+}
+
+/// What the watch shows stays true, also where it may not be asked for.
+#[test]
+fn a_model_that_is_not_wanted_is_ended_also_where_its_pod_may_not_be_read() {
+    let mut session = Session::begun();
+    let m1 = pod(1, "sim", "m1", "u1");
+    session.deploys(1, "sim", &["m1"], 0.0);
+    session.created(&m1);
+    session.cancels("sim");
+    session.passes(120.0);
+    for _ in 0..8 {
+        session.fails("get so-sim-m1", refused(403, "User \"u\" cannot get resource \"pods\""));
+        session.passes(70.0);
+    }
+    session.acknowledged();
+    session.matches("cancelled_and_not_to_be_read");
+}
+
 /// A second request was recorded, and its pieces are gone: of its model nothing is known.
 fn with_a_lost_request() -> (Session, Vec<Value>) {
     let mut session = Session::begun();

@@ -7,7 +7,8 @@ use super::event::{Body, Command, Delivery, Message, MessageId};
 use super::pending::Pending;
 use super::pod_state::Verdict;
 use super::simulation::{Announced, Model, Reported, Simulation};
-use super::{Orchestrator, Tell, words};
+use super::words::{self, Failure};
+use super::{Orchestrator, Tell};
 use crate::clock::Now;
 use crate::ids::{ModelId, SimulationId, TopicSegment};
 
@@ -154,13 +155,15 @@ impl Orchestrator {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         simulation.untold.remove(model_id);
         simulation.untold_until_forgotten.remove(model_id);
-        let Some((verdict, pod)) = simulation.models.get(model_id).and_then(|model| Some((model.verdict.clone()?, model.pod.name.clone())))
-        else {
+        let Some(simulation) = self.simulations.get(id) else { return };
+        let Some((model, mut verdict)) = simulation.models.get(model_id).and_then(|model| Some((model, model.verdict.clone()?))) else {
             return;
         };
-        self.touched_pods.insert(pod);
+        if !verdict.success {
+            verdict.message = self.for_a_person(id, model, &verdict);
+        }
+        self.touched_pods.insert(model.pod.name.clone());
         self.say(Level::Info, format!("Model {id}/{model_id} has terminated. Send out ModelHasTerminated."));
-        let verdict = self.for_a_person(id, model_id, verdict);
         self.announce(id, Body::ModelHasTerminated { model: model_id.into(), verdict }, Told::End(model_id.clone()));
     }
 
@@ -171,12 +174,11 @@ impl Orchestrator {
             return;
         }
         let Some(simulation) = self.simulations.get(id) else { return };
-        let failures = simulation.failures().map(|(model, verdict)| (model.clone(), verdict.clone()));
-        let failures: Vec<(ModelId, Verdict)> =
-            failures.map(|(model, verdict)| (model.clone(), self.for_a_person(id, &model, verdict))).collect();
+        let failure = |(model, verdict)| Failure { model, verdict, message: self.for_a_person(id, model, verdict) };
+        let failures: Vec<Failure<'_>> = simulation.failures().map(failure).collect();
         let waits = simulation.models.iter().filter_map(|(model, known)| Some((model, known.pending.as_ref().and_then(Pending::said)?)));
         let message = words::error(id, &failures, waits);
-        let Some((model, _)) = failures.into_iter().next() else { return };
+        let Some(model) = failures.first().map(|failure| failure.model.pod.model.clone()) else { return };
         if let Some(simulation) = self.simulations.get_mut(id) {
             simulation.error = Reported::Published;
         }
@@ -185,14 +187,10 @@ impl Orchestrator {
     }
 
     /// Who reads it at the SO knows neither pods nor nodes.
-    fn for_a_person(&self, id: &SimulationId, model_id: &ModelId, mut verdict: Verdict) -> Verdict {
-        if !verdict.success {
-            let model = self.model(id, model_id);
-            let known = model.and_then(|model| self.pods.get(&model.pod.name).filter(|known| model.uid.as_ref() == Some(&known.uid)));
-            let (pod, node) = known.map_or(("", ""), |known| (known.name.as_str(), known.node.as_str()));
-            verdict.message = words::failure(&format!("{id}/{model_id}"), pod, node, &verdict);
-        }
-        verdict
+    fn for_a_person(&self, id: &SimulationId, model: &Model, verdict: &Verdict) -> String {
+        let known = self.pods.get(&model.pod.name).filter(|known| model.uid.as_ref() == Some(&known.uid));
+        let (pod, node) = known.map_or(("", ""), |known| (known.name.as_str(), known.node.as_str()));
+        words::failure(&format!("{id}/{}", model.pod.model), pod, node, verdict)
     }
 
     /// Publishes for a simulation that runs; the broker's acknowledgement is awaited.

@@ -150,13 +150,22 @@ impl Orchestrator {
     /// Nobody may wait for models that will never be. The last message that says so, where any does.
     pub(super) fn refuse(&mut self, simulation: &TopicSegment, bad: &BadRequest, now: Now) -> Option<MessageId> {
         let shown = Shown::of(simulation.as_str());
-        let running = SimulationId::new(simulation.as_str()).ok().and_then(|id| self.simulations.get(&id));
-        if running.is_some_and(|running| !running.is_done()) {
+        let running = SimulationId::new(simulation.as_str()).ok().and_then(|id| self.simulations.get(&id)).map(Simulation::is_done);
+        if running == Some(false) {
             let text = format!("DeployModels for simulation {shown} is refused, and the simulation goes on without it: {}", bad.problem);
             self.say(Level::Error, text);
             return None;
         }
         self.say(Level::Error, format!("DeployModels for simulation {shown} is refused, and all its models fail: {}", bad.problem));
+        let error = bad.models.first().filter(|_| self.report_errors != ReportErrors::Never && !self.is_said_to_be_done(simulation));
+        let error = error.map(|model| {
+            let message = format!("Simulation {simulation} fails: its DeployModels is refused: {}", bad.problem);
+            Body::ErrorOccurred { model: model.clone(), message }
+        });
+        if running.is_some() {
+            // Its last run has yet to tell of these models.
+            return error.map(|error| self.publish(simulation.clone(), error));
+        }
         let mut told = BTreeMap::new();
         for model in &bad.models {
             let mut verdict = Verdict::failed_without_code(&bad.reason, &bad.problem);
@@ -165,10 +174,8 @@ impl Orchestrator {
             let message = self.publish(simulation.clone(), body);
             told.extend(ModelId::new(model.as_str()).ok().map(|model| (message, Told::End(model))));
         }
-        if let Some(model) = bad.models.first().filter(|_| self.report_errors != ReportErrors::Never) {
-            let message = format!("Simulation {simulation} fails: its DeployModels is refused: {}", bad.problem);
-            let error = self.publish(simulation.clone(), Body::ErrorOccurred { model: model.clone(), message });
-            told.insert(error, Told::Error);
+        if let Some(error) = error {
+            told.insert(self.publish(simulation.clone(), error), Told::Error);
         }
         let end = self.publish(simulation.clone(), Body::AllModelsHaveTerminated);
         told.insert(end, Told::EndOfAll);
@@ -483,6 +490,10 @@ impl Orchestrator {
             // It was answered otherwise since.
             (None, Creation::WaitsForRecord | Creation::Due | Creation::WaitsForName | Creation::Done) => {}
             (uid, _) if is_refused && attempt >= QUESTION_ATTEMPTS => {
+                // The watch may show it all the same.
+                self.believe_what_has_stayed(&id, &model_id, now);
+                self.give_up_what_is_overdue(&id, &model_id, now);
+                self.end_what_is_over(&id, &model_id, now);
                 let (reason, state) = match uid {
                     Some(_) => ("PodDeleted", "does not show any more"),
                     None => ("NameConflict", "is there already"),

@@ -16,7 +16,7 @@ use super::simulation::{Announced, Creation, Model, Simulation};
 use super::{Orchestrator, Tell};
 use crate::clock::{Now, UnixTime};
 use crate::config::Limits;
-use crate::ids::{ModelId, SimulationId};
+use crate::ids::{ModelId, SimulationId, TopicSegment};
 use crate::kube::record::CancelledBy;
 
 /// Why a model is ended that its SO does not want any more.
@@ -59,6 +59,11 @@ impl Orchestrator {
         for (id, model) in of_running {
             self.note_done(&id, model.as_ref(), now);
         }
+    }
+
+    /// Before it is known what runs.
+    pub(super) fn is_said_to_be_done(&self, simulation: &TopicSegment) -> bool {
+        self.dones.keys().any(|(id, _)| id.as_str() == simulation.as_str())
     }
 
     /// Those that no request waits to hear of.

@@ -406,6 +406,13 @@ impl Orchestrator {
         }
         for model in models {
             self.conclude(id, &model, verdict.clone(), Tell::WhenForgotten);
+            // One that was ended before waits for a record that there will not be.
+            if let Some(simulation) = self.simulations.get_mut(id)
+                && let Some(revision) = simulation.untold.get_mut(&model)
+            {
+                *revision = 0;
+                simulation.untold_until_forgotten.insert(model);
+            }
         }
     }
 

@@ -221,9 +221,9 @@ impl Simulation {
     }
 
     /// Models that have failed, which is told.
-    pub(super) fn failures(&self) -> impl Iterator<Item = (&ModelId, &Verdict)> {
-        let verdicts = self.models.iter().filter_map(|(id, model)| Some((id, model.verdict.as_ref()?)));
-        verdicts.filter(|(id, verdict)| !verdict.success && !self.untold.contains_key(*id))
+    pub(super) fn failures(&self) -> impl Iterator<Item = (&Model, &Verdict)> {
+        let verdicts = self.models.values().filter_map(|model| Some((model, model.verdict.as_ref()?)));
+        verdicts.filter(|(model, verdict)| !verdict.success && !self.untold.contains_key(&model.pod.model))
     }
 
     /// The broker has all that was to be told, and nothing waits to be told.

@@ -6,7 +6,8 @@ use super::deploy::named;
 use super::done::CANCELLED;
 use super::obstacle::Obstacle;
 use super::pod_state::{NO_EXIT_CODE, Verdict};
-use crate::ids::{ModelId, SimulationId};
+use super::simulation::Model;
+use crate::ids::{ModelId, PodName, SimulationId};
 
 /// Of causes in one message: there are as many as Kubernetes has words.
 const CAUSES_TOLD: usize = 10;
@@ -48,23 +49,30 @@ pub(super) fn failure(model: &str, pod: &str, node: &str, verdict: &Verdict) -> 
     format!("Model {model}{at} failed{code}: {}. {}", why.trim_end_matches('.'), advice(&verdict.reason))
 }
 
-/// Why a simulation fails, each cause once. The verdicts have the words of [`failure`].
-pub(super) fn error<'a>(
-    id: &SimulationId,
-    failures: &[(ModelId, Verdict)],
-    waits: impl Iterator<Item = (&'a ModelId, &'a Obstacle)>,
-) -> String {
-    let mut causes: BTreeMap<(&str, i32), (&str, Vec<ModelId>)> = BTreeMap::new();
-    for (model, verdict) in failures {
-        let cause = causes.entry((&verdict.reason, verdict.exit_code)).or_insert((&verdict.message, Vec::new()));
-        cause.1.push(model.clone());
+/// A model that failed, in the words of [`failure`].
+pub(super) struct Failure<'a> {
+    pub model: &'a Model,
+    pub verdict: &'a Verdict,
+    pub message: String,
+}
+
+/// Why a simulation fails, each cause once.
+pub(super) fn error<'a>(id: &SimulationId, failures: &[Failure<'_>], waits: impl Iterator<Item = (&'a ModelId, &'a Obstacle)>) -> String {
+    let mut causes: BTreeMap<(&str, i32, String), (&str, Vec<ModelId>)> = BTreeMap::new();
+    for Failure { model, verdict, message } in failures {
+        let key = (verdict.reason.as_str(), verdict.exit_code, cause(&verdict.message, &model.pod.name));
+        causes.entry(key).or_insert((message, Vec::new())).1.push(model.pod.model.clone());
     }
     let mut text = format!("Simulation {id} fails.");
+    let more = causes.len().saturating_sub(CAUSES_TOLD);
     for (message, models) in causes.into_values().take(CAUSES_TOLD) {
         text += &format!(" {message}");
         if models.len() > 1 {
             text += &format!(" So did {}.", named(&models[1..], MODELS_NAMED));
         }
+    }
+    if more > 0 {
+        text += &format!(" And {more} more causes: mso explain {id} shows them.");
     }
     let mut obstacles: BTreeMap<&str, (&Obstacle, Vec<ModelId>)> = BTreeMap::new();
     for (model, obstacle) in waits {
@@ -74,6 +82,11 @@ pub(super) fn error<'a>(
         text += &format!(" Models {} {}, {reason}: {}.", named(&models, MODELS_NAMED), obstacle.kind.state(), obstacle.message);
     }
     text
+}
+
+/// What is the same for all whom it befalls.
+pub(crate) fn cause(message: &str, pod: &PodName) -> String {
+    message.replace(pod.as_str(), "")
 }
 
 /// Of those reasons whose words do not say it themselves.
@@ -109,8 +122,14 @@ pub(crate) fn advice(reason: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::clock;
+    use crate::ids::{DeployId, SimulatorId};
+    use crate::kube::pod::NewPod;
     use crate::orchestrator::obstacle::Kind;
+    use crate::orchestrator::simulation::Creation;
 
     #[test]
     fn a_failure_says_what_happened_where_and_what_to_do() {
@@ -132,24 +151,56 @@ mod tests {
         );
     }
 
+    fn model(id: &str) -> Model {
+        let (simulator, simulation, model) =
+            (SimulatorId::new("so").unwrap(), SimulationId::new("sim").unwrap(), ModelId::new(id).unwrap());
+        let pod = NewPod {
+            name: PodName::of(&simulator, &simulation, &model).unwrap(),
+            simulator,
+            simulation,
+            model,
+            number: 0,
+            deploy: DeployId::new("00000000000000ab").unwrap(),
+            models: 1,
+            keep_logs_hours: 0.0,
+            is_recorded: true,
+            image: String::new(),
+            variables: Vec::new(),
+        };
+        Model::new(Arc::new(pod), Creation::Done, clock::now().instant)
+    }
+
     #[test]
     fn an_error_tells_each_cause_once_and_what_else_waits() {
-        let model = |id: &str| ModelId::new(id).unwrap();
-        let failed = |id: &str, reason: &str, words: &str| (model(id), Verdict::failed_without_code(reason, words));
-        let failures = [
-            failed("a", "ErrImagePull", "Model sim/a failed: no such tag."),
-            failed("b", "OOMKilled", "Model sim/b failed: too much."),
-            failed("c", "ErrImagePull", "Model sim/c failed: no such tag."),
-            (model("f"), Verdict::failed(3, "Error", "Model sim/f failed with exit code 3.")),
-            (model("g"), Verdict::failed(4, "Error", "Model sim/g failed with exit code 4.")),
+        let failed = |id: &str, reason: &str, why: &str| (model(id), Verdict::failed_without_code(reason, why));
+        let crashed = |id: &str, code: i32| (model(id), Verdict::failed(code, "Error", ""));
+        let failed = [
+            failed("a", "ErrImagePull", "no such tag x:1"),
+            failed("b", "OOMKilled", ""),
+            failed("c", "ErrImagePull", "no such tag x:1"),
+            failed("e", "ErrImagePull", "no such tag y:2"),
+            crashed("f", 3),
+            crashed("g", 4),
+            failed("h", "PodAdmissionFailed", "pod so-sim-h is too rich"),
+            failed("i", "PodAdmissionFailed", "pod so-sim-i is too rich"),
         ];
+        let words = |model: &Model, verdict: &Verdict| format!("{}: {}.", model.pod.model, verdict.why());
+        let failures: Vec<Failure<'_>> =
+            failed.iter().map(|(model, verdict)| Failure { model, verdict, message: words(model, verdict) }).collect();
         let obstacle = Obstacle { kind: Kind::Unschedulable, reason: "Unschedulable".to_owned(), message: "no node".to_owned() };
         let threat = Obstacle { kind: Kind::Disruption, reason: "Disruption".to_owned(), message: "soon".to_owned() };
-        let (d, e) = (model("d"), model("e"));
+        let (d, e) = (ModelId::new("d").unwrap(), ModelId::new("e").unwrap());
         assert_eq!(
             error(&SimulationId::new("sim").unwrap(), &failures, [(&d, &obstacle), (&e, &threat)].into_iter()),
-            "Simulation sim fails. Model sim/a failed: no such tag. So did [c]. Model sim/f failed with exit code 3. Model sim/g failed \
-             with exit code 4. Model sim/b failed: too much. Models [e] are in danger, Disruption: soon. Models [d] wait, Unschedulable: no node."
+            "Simulation sim fails. a: ErrImagePull: no such tag x:1. So did [c]. e: ErrImagePull: no such tag y:2. f: Error. g: Error. \
+             b: OOMKilled. h: PodAdmissionFailed: pod so-sim-h is too rich. So did [i]. Models [e] are in danger, Disruption: soon. Models \
+             [d] wait, Unschedulable: no node."
         );
+        let many: Vec<Verdict> = (1..14).map(|code| Verdict::failed(code, "Error", "")).collect();
+        let a = model("a");
+        let many: Vec<Failure<'_>> =
+            many.iter().map(|verdict| Failure { model: &a, verdict, message: verdict.exit_code.to_string() }).collect();
+        let text = error(&SimulationId::new("sim").unwrap(), &many, std::iter::empty());
+        assert_eq!(text, "Simulation sim fails. 1 2 3 4 5 6 7 8 9 10 And 3 more causes: mso explain sim shows them.");
     }
 }
