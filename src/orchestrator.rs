@@ -55,6 +55,7 @@ use crate::ids::{ModelId, PodName, SimulationId, SimulatorName, Uid};
 use crate::kube::error::Error;
 use crate::kube::pod::NewPod;
 use crate::kube::record::Found;
+use crate::kube::request::log_tail;
 use announce::Told;
 use calls::{Calls, Hold, backoff};
 use deadline::{Deadline, Deadlines};
@@ -471,11 +472,13 @@ impl Orchestrator {
                 return self.deadlines.set(now.instant + pause, Deadline::LogIsReadAgain(again));
             }
             Ok(lines) if lines.is_empty() => format!("Pod {crash} and wrote no log."),
-            // Set off from our own lines, which a model may imitate.
-            Ok(lines) => format!("Pod {crash} and the last 30 log lines are:\n    | {}", lines.replace('\n', "\n    | ")),
+            Ok(lines) => format!("Pod {crash} and the last 30 log lines are:{}", set_off(lines)),
             Err(error) => format!("Pod {crash} and its log cannot be read: {error}"),
         };
-        self.say(Level::Warn, text);
+        let last_word = log_tail(log.last_word.as_bytes()).unwrap_or_default();
+        let is_said = words::is_end_of_log(&last_word, result.as_deref().unwrap_or_default().lines());
+        let last_word = if is_said { String::new() } else { format!("\nIts container left the message:{}", set_off(&last_word)) };
+        self.say(Level::Warn, format!("{text}{last_word}"));
         if let Some(known) = self.pods.get_mut(&log.pod) {
             known.log_awaited = false;
             self.touched_pods.insert(log.pod);
@@ -493,7 +496,7 @@ impl Orchestrator {
                     self.ask_about(&pod, Some(uid));
                 }
             }
-            Deadline::SubscribersAreBack(simulation) => {
+            Deadline::SubscribersAreBack(simulation) | Deadline::UnreadyEndIsCertain(simulation) => {
                 self.touched.insert(simulation);
             }
             Deadline::PodIsDue(name) => {
@@ -553,6 +556,7 @@ impl Orchestrator {
     fn settle_simulation(&mut self, id: SimulationId, now: Now) {
         self.create_what_is_recorded(&id, now);
         self.tell_what_is_recorded(&id);
+        self.watch_unready_ends(&id, now);
         self.report_error(&id, now);
         self.settle_models_ready(&id, now);
         self.settle_mark(&id);
@@ -603,7 +607,9 @@ impl Orchestrator {
         let Some(known) = self.pods.get_mut(&pod.name).filter(|known| Some(&known.uid) == uid && !known.gone) else { return };
         known.log_awaited = true;
         let crash = format!("{}.{}.{} crashed with status {exit_code}", pod.simulator, pod.simulation, pod.model);
-        let log = CrashLog { pod: pod.name.clone(), container: known.container.clone(), crash, attempt: 0 };
+        let last_word = std::mem::take(&mut known.last_word).into_boxed_str();
+        let log =
+            CrashLog { pod: pod.name.clone(), container: known.container.clone(), crash: crash.into_boxed_str(), last_word, attempt: 0 };
         self.say(Level::Info, format!("Retrieving last log lines for pod {}", pod.name));
         self.commands.push_back(Command::ReadLog(log));
     }
@@ -611,6 +617,11 @@ impl Orchestrator {
     fn say(&mut self, level: Level, text: String) {
         self.commands.push_back(Command::Say(level, text));
     }
+}
+
+/// From our own lines, which a model may imitate.
+fn set_off(lines: &str) -> String {
+    format!("\n    | {}", lines.replace('\n', "\n    | "))
 }
 
 #[cfg(test)]

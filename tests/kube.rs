@@ -333,7 +333,7 @@ fn a_deployer_gives_back_each_call_with_its_outcome() {
     assert!(outcome.result.unwrap_err().is_not_found());
 
     let (logs, to_read) = crossbeam_channel::unbounded();
-    let log = CrashLog { pod: name("m1"), container: "c".to_owned(), crash: "m1 crashed".to_owned(), attempt: 3 };
+    let log = CrashLog { pod: name("m1"), container: "c".to_owned(), crash: "m1 crashed".into(), last_word: "".into(), attempt: 3 };
     logs.send(log.clone()).unwrap();
     drop(logs);
     mso::deployer::read_logs(&client, &to_read, &sender, &Beat::default());

@@ -1791,6 +1791,50 @@ fn what_is_cancelled_while_its_record_cannot_be_written_is_told_when_that_is_giv
     session.matches("cancelled_without_a_record");
 }
 
+#[test]
+fn a_model_that_ends_well_and_never_was_ready_is_an_error_for_the_others() {
+    let mut session = Session::begun();
+    let pods = ["m1", "m2", "m3"].map(|model| pod(1, "sim", model, &format!("u-{model}")));
+    session.deploys(1, "sim", &["m1", "m2", "m3"], 0.0);
+    pods.iter().for_each(|pod| session.created(pod));
+    session.ready("sim", "m1");
+    session.shows("exit 0", &ended(pods[1].clone(), 0, "Completed"));
+    session.passes(5.0);
+    // What it said came late.
+    session.ready("sim", "m2");
+    session.passes(6.0);
+    session.shows("exit 0", &ended(pods[2].clone(), 0, "Completed"));
+    session.passes(10.0);
+    session.acknowledged();
+    session.matches("an_end_without_ready");
+}
+
+#[test]
+fn what_a_container_left_as_its_message_is_said_beside_its_log_unless_that_ends_so() {
+    let crashed = |message: &str| {
+        let mut session = Session::begun();
+        let m1 = pod(1, "sim", "m1", "u1");
+        session.deploys(1, "sim", &["m1"], 0.0);
+        session.created(&m1);
+        let mut crash = ended(m1, 1, "Error");
+        crash["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = json!(message);
+        session.shows("exit 1", &crash);
+        session
+    };
+    let mut session = crashed("out of\u{1b} fuel");
+    session.log_is("begins\nends");
+    session.matches("a_last_word");
+    let mut session = crashed("out of fuel");
+    for _ in 0..4 {
+        session.log_cannot_be_read(refused(503, "away"));
+        session.passes(20.0);
+    }
+    session.matches("a_last_word_and_no_log");
+    let mut session = crashed("ns\nends");
+    session.log_is("begins\nends");
+    session.matches("a_last_word_that_is_the_end_of_the_log");
+}
+
 /// What the watch shows stays true, also where it may not be asked for.
 #[test]
 fn a_model_that_is_not_wanted_is_ended_also_where_its_pod_may_not_be_read() {

@@ -94,7 +94,7 @@ pub(super) fn of_model(summary: &Summary, model: &Model, evidence: &Evidence, so
         None => fields(&mut text, "events", events(evidence, source.at).into_iter()),
     }
     let message = model.pod.as_ref().map_or("", |pod| pod.termination_message.as_str());
-    if !is_end_of_log(message, &evidence.log) {
+    if !words::is_end_of_log(message, evidence.log.iter().map(String::as_str)) {
         fields(&mut text, "last word", message.lines().map(str::to_owned));
     }
     match &evidence.log_problem {
@@ -106,13 +106,6 @@ pub(super) fn of_model(summary: &Summary, model: &Model, evidence: &Evidence, so
         line_of(&mut text, &format!("\n→ {}", model.next));
     }
     text
-}
-
-/// Of a container that leaves no message of its own the kubelet takes the end of its log, of another length than ours.
-fn is_end_of_log(message: &str, log: &[String]) -> bool {
-    let mut lines = message.lines().rev().zip(log.iter().rev());
-    // A first line may be cut.
-    lines.all(|(line, of_log)| of_log.ends_with(line))
 }
 
 /// Those that a line has room for.
@@ -301,15 +294,6 @@ simulator so in namespace dots, 1970-01-01T00:16:40Z
         assert_eq!(of_simulation(&source(), &simulation, false), expected);
         let colored = of_simulation(&source(), &simulation, true);
         assert!(colored.contains("\x1b[31m✗ killed") && colored.contains("\x1b[32m✓ 2 ready\x1b[0m\n"), "{colored:?}");
-    }
-
-    #[test]
-    fn a_last_word_that_is_the_end_of_the_log_is_not_said_twice() {
-        let log = ["first line", "second", "third"].map(str::to_owned);
-        for end_of_log in ["", "third", "line\nsecond\nthird", "before\nfirst line\nsecond\nthird"] {
-            assert!(is_end_of_log(end_of_log, &log), "{end_of_log:?}");
-        }
-        assert!(!is_end_of_log("out of fuel", &log));
     }
 
     #[test]

@@ -197,7 +197,13 @@ impl Status {
         };
         let says_something = |status: &Self| !(status.reason.is_empty() && status.message.is_empty());
         let status = serde_json::from_slice(body).ok().filter(says_something);
-        let status = status.unwrap_or_else(|| Self { message: beginning(), ..Self::default() });
+        let mut status = status.unwrap_or_else(|| Self { message: beginning(), ..Self::default() });
+        // A webhook's words may hold lines and escapes of their own.
+        let printable = |text: &str| text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+        status.message = printable(&status.message);
+        for cause in &mut status.details.causes {
+            cause.message = printable(&cause.message);
+        }
         Self { code, ..status }
     }
 }

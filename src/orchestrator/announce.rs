@@ -1,8 +1,11 @@
 //! What is told, when, and what follows from the broker's acknowledgement of it. Also when we acknowledge what was told to us.
 
+use std::time::Duration;
+
 use log::Level;
 
 use super::deadline::Deadline;
+use super::deploy::named;
 use super::event::{Body, Command, Delivery, Message, MessageId};
 use super::pending::Pending;
 use super::pod_state::Verdict;
@@ -11,6 +14,11 @@ use super::words::{self, Failure};
 use super::{Orchestrator, Tell};
 use crate::clock::Now;
 use crate::ids::{ModelId, SimulationId, TopicSegment};
+
+/// What a model says before it ends is on its way for less.
+const READY_AFTER_END: Duration = Duration::from_secs(10);
+/// How many models a line names.
+const MODELS_NAMED: usize = 10;
 
 /// What a message told.
 #[derive(Clone, Debug)]
@@ -167,6 +175,26 @@ impl Orchestrator {
         self.announce(id, Body::ModelHasTerminated { model: model_id.into(), verdict }, Told::End(model_id.clone()));
     }
 
+    /// Its end may be seen before what it said.
+    pub(super) fn watch_unready_ends(&mut self, id: &SimulationId, now: Now) {
+        let Some(simulation) = self.simulations.get_mut(id).filter(|simulation| !simulation.unready_end_is_certain) else { return };
+        if simulation.has_ended() || simulation.is_done() || simulation.unready_ends().next().is_none() {
+            simulation.unready_end_since = None;
+            return;
+        }
+        let certain_at = *simulation.unready_end_since.get_or_insert(now.instant) + READY_AFTER_END;
+        if now.instant < certain_at {
+            return self.deadlines.set(certain_at, Deadline::UnreadyEndIsCertain(id.clone()));
+        }
+        simulation.unready_end_is_certain = true;
+        let models: Vec<ModelId> = simulation.unready_ends().map(|model| model.pod.model.clone()).collect();
+        let names = named(&models, MODELS_NAMED);
+        self.say(
+            Level::Warn,
+            format!("Models {names} of simulation {id} ended well and never said that they are ready: no ModelsReady goes out."),
+        );
+    }
+
     /// All that has failed by now, in one message; and what its models wait for. An SO that is not there would wait for ever; and while
     /// we are away, it may have ended the simulation itself.
     pub(super) fn report_error(&mut self, id: &SimulationId, now: Now) {
@@ -177,12 +205,15 @@ impl Orchestrator {
         let failure = |(model, verdict)| Failure { model, verdict, message: self.for_a_person(id, model, verdict) };
         let failures: Vec<Failure<'_>> = simulation.failures().map(failure).collect();
         let waits = simulation.models.iter().filter_map(|(model, known)| Some((model, known.pending.as_ref().and_then(Pending::said)?)));
-        let message = words::error(id, &failures, waits);
-        let Some(model) = failures.first().map(|failure| failure.model.pod.model.clone()) else { return };
+        let unready: Vec<ModelId> = simulation.unready_ends().map(|model| model.pod.model.clone()).collect();
+        let message = words::error(id, &failures, &unready, waits);
+        let Some(model) = failures.first().map(|failure| failure.model.pod.model.clone()).or_else(|| unready.first().cloned()) else {
+            return;
+        };
         if let Some(simulation) = self.simulations.get_mut(id) {
             simulation.error = Reported::Published;
         }
-        self.say(Level::Info, format!("Model {id}/{model} has failed. Send out ErrorOccurred."));
+        self.say(Level::Info, format!("Simulation {id} fails. Send out ErrorOccurred."));
         self.announce(id, Body::ErrorOccurred { model: TopicSegment::from(&model), message }, Told::Error);
     }
 

@@ -32,6 +32,8 @@ pub(super) enum Deadline {
     RequestIsLost(SimulationId),
     /// The watch does not show the pod of this model.
     LabelsAreLost { simulation: SimulationId, model: ModelId },
+    /// A model that ended well should have said that it is ready.
+    UnreadyEndIsCertain(SimulationId),
     /// Requests wait for the end of a run that is done.
     LastRunIsAwaited(SimulationId),
     /// Pods whose record may not be read are said again.

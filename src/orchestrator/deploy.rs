@@ -33,6 +33,8 @@ const MAX_REQUESTS: usize = 100;
 pub(super) const TOO_MUCH: &str = "TooManyModels";
 /// A persistent session delivers again what was not acknowledged, right after it is resumed.
 pub(super) const REDELIVERY: Duration = Duration::from_secs(10);
+/// Stands in the topic of an `ErrorOccurred` where no model of it is known. The SO in use takes it for one that it does not know.
+const NO_MODEL: &str = "mso";
 /// An old pod has its grace, 30 s by default, and then the kubelet some time to say that it is gone.
 pub(super) const NAME_IS_FREE_AFTER: Duration = Duration::from_secs(90);
 const TERMINATING_POLL: Duration = Duration::from_secs(5);
@@ -157,10 +159,11 @@ impl Orchestrator {
             return None;
         }
         self.say(Level::Error, format!("DeployModels for simulation {shown} is refused, and all its models fail: {}", bad.problem));
-        let error = bad.models.first().filter(|_| self.report_errors != ReportErrors::Never && !self.is_said_to_be_done(simulation));
-        let error = error.map(|model| {
+        let is_to_be_reported = self.report_errors != ReportErrors::Never && !self.is_said_to_be_done(simulation);
+        let error = is_to_be_reported.then(|| {
             let message = format!("Simulation {simulation} fails: its DeployModels is refused: {}", bad.problem);
-            Body::ErrorOccurred { model: model.clone(), message }
+            let no_model = || TopicSegment::new(NO_MODEL).expect("it has none of a topic's own characters");
+            Body::ErrorOccurred { model: bad.models.first().cloned().unwrap_or_else(no_model), message }
         });
         if running.is_some() {
             // Its last run has yet to tell of these models.

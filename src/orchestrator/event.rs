@@ -144,7 +144,9 @@ pub struct CrashLog {
     pub pod: PodName,
     pub container: String,
     /// "A.S.M crashed with status N": the pod may be forgotten by the time that its log is here.
-    pub crash: String,
+    pub crash: Box<str>,
+    /// The container's own message, raw.
+    pub last_word: Box<str>,
     pub attempt: u32,
 }
 

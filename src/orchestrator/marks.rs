@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use log::Level;
 
@@ -93,7 +94,11 @@ impl Orchestrator {
             let mark = first.map(|(pod, mark)| Mark { was_sent: *mark == Some(ModelsReady::Sent.as_str()), models: pod.models });
             let is_whole = left.iter().enumerate().all(|(number, (pod, _))| pod.number == number && pod.models <= left.len());
             let goes_on = is_whole && was_sent;
-            self.adopt_unrecorded(&id, left.into_iter().map(|(pod, _)| pod), mark, goes_on, now);
+            let of_it = pods.iter().filter(|pod| pod.metadata.labels.simulation_id.as_deref() == Some(id.as_str()));
+            let made_at =
+                of_it.filter_map(|pod| pod.metadata.creation_timestamp).map(|at| at.0).min_by(|one, other| one.0.total_cmp(&other.0));
+            let begun_at = made_at.map_or(now, |at| self.moment(at, now)).instant;
+            self.adopt_unrecorded(&id, left.into_iter().map(|(pod, _)| pod), mark, goes_on, begun_at);
             if !goes_on {
                 cannot_go_on.push(id);
             }
@@ -109,16 +114,23 @@ impl Orchestrator {
     }
 
     /// Of these pods, in the order of their numbers.
-    fn adopt_unrecorded(&mut self, id: &SimulationId, pods: impl Iterator<Item = NewPod>, mark: Option<Mark>, goes_on: bool, now: Now) {
+    fn adopt_unrecorded(
+        &mut self,
+        id: &SimulationId,
+        pods: impl Iterator<Item = NewPod>,
+        mark: Option<Mark>,
+        goes_on: bool,
+        begun_at: Instant,
+    ) {
         self.runs += 1;
-        let mut simulation = Simulation::new(self.runs, 0.0, now.instant);
+        let mut simulation = Simulation::new(self.runs, 0.0, begun_at);
         for pod in pods {
             if !simulation.deploys.contains(&pod.deploy) {
                 simulation.deploys.push(pod.deploy.clone());
             }
             simulation.keep_logs_hours = pod.keep_logs_hours;
             let model = pod.model.clone();
-            simulation.models.insert(model.clone(), Model::new(Arc::new(pod), Creation::Lost, now.instant));
+            simulation.models.insert(model.clone(), Model::new(Arc::new(pod), Creation::Lost, begun_at));
             if goes_on {
                 simulation.set_ready(&model);
             }

@@ -118,6 +118,13 @@ pub fn model_container<'a>(pod: &'a Pod, image: Option<&str>) -> &'a str {
         .map_or(&pod.metadata.name, |container| &container.name)
 }
 
+/// Of a container that failed: it wrote it, or the kubelet took the end of its log.
+pub fn last_word<'a>(pod: &'a Pod, container: &str) -> &'a str {
+    let status = pod.status.container_statuses.iter().find(|status| status.name == container);
+    let end = status.and_then(|status| terminated(pod, status)).filter(|end| end.exit_code != 0);
+    end.map_or("", |end| &end.message)
+}
+
 /// The container's end; that of its last run only where there will be no other.
 fn terminated<'a>(pod: &Pod, status: &'a ContainerStatus) -> Option<&'a Terminated> {
     let runs_no_more = pod.status.phase == "Failed" || pod.metadata.deletion_timestamp.is_some();

@@ -62,6 +62,8 @@ pub(super) struct KnownPod {
     pub replaced_by: Revision,
     /// The log of its model is being read.
     pub log_awaited: bool,
+    /// What its container left as a message when it failed, until it is said with its log.
+    pub last_word: String,
     /// The API server says that it is not there; the watch, which may be behind, has not said so yet.
     pub gone: bool,
     /// That it is deleted was said.
@@ -271,6 +273,7 @@ impl Orchestrator {
         let image = self.model_with_pod(&seen).map(|model| model.pod.image.clone());
         let observation = pod_state::observe(pod, image.as_deref());
         seen.container = pod_state::model_container(pod, image.as_deref()).to_owned();
+        seen.last_word = pod_state::last_word(pod, &seen.container).to_owned();
         let phase_is_final = ["Failed", "Succeeded"].contains(&pod.status.phase.as_str());
         seen.ended = phase_is_final || matches!(observation, Observation::Ended(_));
         seen.runs_since = (pod.status.phase == "Running").then_some(now.instant);
@@ -613,6 +616,7 @@ impl KnownPod {
             replaced: false,
             replaced_by: 0,
             log_awaited: false,
+            last_word: String::new(),
             gone: false,
             delete_said: false,
             trouble_said: false,

@@ -52,6 +52,10 @@ pub(super) struct Simulation {
     pub ended: usize,
     pub failed: usize,
     pub models_ready: Announced,
+    /// Since when a model has ended well that never said that it is ready, so that `ModelsReady` cannot be.
+    pub unready_end_since: Option<Instant>,
+    /// It has been so for long enough that none of them will say so any more.
+    pub unready_end_is_certain: bool,
     /// `ErrorOccurred`, of which there is one.
     pub error: Reported,
     /// Models that have ended, which is told when the record holds it.
@@ -187,6 +191,8 @@ impl Simulation {
             ended: 0,
             failed: 0,
             models_ready: Announced::No,
+            unready_end_since: None,
+            unready_end_is_certain: false,
             error: Reported::No,
             untold: BTreeMap::new(),
             untold_until_forgotten: BTreeSet::new(),
@@ -217,13 +223,25 @@ impl Simulation {
             ReportErrors::BeforeReady => self.models_ready != Announced::Acknowledged,
             ReportErrors::Always => true,
         };
-        is_wanted && self.done_at.is_none() && self.failed > 0 && self.error == Reported::No && self.failures().next().is_some()
+        let is_there_one = || self.failures().next().is_some() || (self.unready_end_is_certain && self.unready_ends().next().is_some());
+        is_wanted
+            && self.done_at.is_none()
+            && self.error == Reported::No
+            && (self.failed > 0 || self.unready_end_is_certain)
+            && is_there_one()
     }
 
     /// Models that have failed, which is told.
     pub(super) fn failures(&self) -> impl Iterator<Item = (&Model, &Verdict)> {
         let verdicts = self.models.values().filter_map(|model| Some((model, model.verdict.as_ref()?)));
         verdicts.filter(|(model, verdict)| !verdict.success && !self.untold.contains_key(&model.pod.model))
+    }
+
+    /// Models that have ended well and never said that they are ready, while that is waited for.
+    pub(super) fn unready_ends(&self) -> impl Iterator<Item = &Model> {
+        let is_one = |model: &&Model| !model.ready && model.verdict.as_ref().is_some_and(|verdict| verdict.success);
+        let is_awaited = self.ended > self.failed && self.models_ready == Announced::No;
+        self.models.values().filter(is_one).filter(move |_| is_awaited)
     }
 
     /// The broker has all that was to be told, and nothing waits to be told.

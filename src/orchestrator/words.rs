@@ -57,7 +57,12 @@ pub(super) struct Failure<'a> {
 }
 
 /// Why a simulation fails, each cause once.
-pub(super) fn error<'a>(id: &SimulationId, failures: &[Failure<'_>], waits: impl Iterator<Item = (&'a ModelId, &'a Obstacle)>) -> String {
+pub(super) fn error<'a>(
+    id: &SimulationId,
+    failures: &[Failure<'_>],
+    unready: &[ModelId],
+    waits: impl Iterator<Item = (&'a ModelId, &'a Obstacle)>,
+) -> String {
     let mut causes: BTreeMap<(&str, i32, String), (&str, Vec<ModelId>)> = BTreeMap::new();
     for Failure { model, verdict, message } in failures {
         let key = (verdict.reason.as_str(), verdict.exit_code, cause(&verdict.message, &model.pod.name));
@@ -74,6 +79,10 @@ pub(super) fn error<'a>(id: &SimulationId, failures: &[Failure<'_>], waits: impl
     if more > 0 {
         text += &format!(" And {more} more causes: mso explain {id} shows them.");
     }
+    if !unready.is_empty() {
+        let models = named(unready, MODELS_NAMED);
+        text += &format!(" Models {models} ended well and never said that they are ready: their logs may say why.");
+    }
     let mut obstacles: BTreeMap<&str, (&Obstacle, Vec<ModelId>)> = BTreeMap::new();
     for (model, obstacle) in waits {
         obstacles.entry(&obstacle.reason).or_insert((obstacle, Vec::new())).1.push(model.clone());
@@ -82,6 +91,14 @@ pub(super) fn error<'a>(id: &SimulationId, failures: &[Failure<'_>], waits: impl
         text += &format!(" Models {} {}, {reason}: {}.", named(&models, MODELS_NAMED), obstacle.kind.state(), obstacle.message);
     }
     text
+}
+
+/// Of a container that leaves no message of its own the kubelet takes the end of its log, of another length than ours.
+pub(crate) fn is_end_of_log<'a>(message: &str, log: impl Iterator<Item = &'a str>) -> bool {
+    let log: Vec<&str> = log.collect();
+    let mut lines = message.lines().rev().zip(log.iter().rev());
+    // A first line may be cut.
+    message.is_empty() || (!log.is_empty() && lines.all(|(line, of_log)| of_log.ends_with(line)))
 }
 
 /// What is the same for all whom it befalls.
@@ -151,6 +168,16 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_last_word_that_is_the_end_of_the_log_is_not_said_twice() {
+        let log = ["first line", "second", "third"];
+        for end_of_log in ["", "third", "line\nsecond\nthird", "before\nfirst line\nsecond\nthird"] {
+            assert!(is_end_of_log(end_of_log, log.into_iter()), "{end_of_log:?}");
+        }
+        assert!(!is_end_of_log("out of fuel", log.into_iter()));
+        assert!(!is_end_of_log("out of fuel", std::iter::empty()), "there is no log");
+    }
+
     fn model(id: &str) -> Model {
         let (simulator, simulation, model) =
             (SimulatorId::new("so").unwrap(), SimulationId::new("sim").unwrap(), ModelId::new(id).unwrap());
@@ -191,7 +218,7 @@ mod tests {
         let threat = Obstacle { kind: Kind::Disruption, reason: "Disruption".to_owned(), message: "soon".to_owned() };
         let (d, e) = (ModelId::new("d").unwrap(), ModelId::new("e").unwrap());
         assert_eq!(
-            error(&SimulationId::new("sim").unwrap(), &failures, [(&d, &obstacle), (&e, &threat)].into_iter()),
+            error(&SimulationId::new("sim").unwrap(), &failures, &[], [(&d, &obstacle), (&e, &threat)].into_iter()),
             "Simulation sim fails. a: ErrImagePull: no such tag x:1. So did [c]. e: ErrImagePull: no such tag y:2. f: Error. g: Error. \
              b: OOMKilled. h: PodAdmissionFailed: pod so-sim-h is too rich. So did [i]. Models [e] are in danger, Disruption: soon. Models \
              [d] wait, Unschedulable: no node."
@@ -200,7 +227,11 @@ mod tests {
         let a = model("a");
         let many: Vec<Failure<'_>> =
             many.iter().map(|verdict| Failure { model: &a, verdict, message: verdict.exit_code.to_string() }).collect();
-        let text = error(&SimulationId::new("sim").unwrap(), &many, std::iter::empty());
-        assert_eq!(text, "Simulation sim fails. 1 2 3 4 5 6 7 8 9 10 And 3 more causes: mso explain sim shows them.");
+        let text = error(&SimulationId::new("sim").unwrap(), &many, &[d], std::iter::empty());
+        assert_eq!(
+            text,
+            "Simulation sim fails. 1 2 3 4 5 6 7 8 9 10 And 3 more causes: mso explain sim shows them. Models [d] ended well and \
+                    never said that they are ready: their logs may say why."
+        );
     }
 }
