@@ -47,6 +47,21 @@ fn an_image_that_cannot_be_pulled_fails_its_model_in_time_and_its_pod_is_stopped
 }
 
 #[test]
+#[ignore = "only on the real ground: devkit's node has no registries"]
+fn a_registry_that_refuses_connections_fails_its_model_in_time_and_is_told_so() {
+    let stage = Stage::on(Ground::Real);
+    let _mso = stage.start_mso_with("IMAGE_PULL_TIMEOUT", "3");
+    let simulation = stage.simulation();
+    let mut model = simulation.model("model-0", &[]);
+    "127.0.0.1:1/none:1".clone_into(&mut model.image_url);
+    simulation.send(&simulation.request(0.0, vec![model]));
+    let (reason, message) = fails_without_code(&simulation);
+    assert!(["ErrImagePull", "ImagePullBackOff"].contains(&reason.as_str()), "{reason}");
+    assert_names(&message, &["127.0.0.1:1/none:1", "connection refused", "start the simulation again"]);
+    stage.namespace.wait_until_gone(&simulation.pod_name("model-0"));
+}
+
+#[test]
 fn a_secret_that_is_not_there_fails_its_model_in_time_and_is_named() {
     let stage = Stage::new();
     let mut settings = stage.settings();
