@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::service::Service;
 use crate::support::stage::{FAILED_WITHOUT_CODE, Simulation, Stage};
-use crate::support::{Ground, LIMIT, manifests::apply};
+use crate::support::{Ground, LIMIT, manifests::apply, required};
 
 /// One model, which fails without a code: the reason and the message that the SO is told.
 fn fails_without_code(simulation: &Simulation<'_>) -> (String, String) {
@@ -92,6 +92,23 @@ fn the_so_is_told_what_the_code_of_a_crash_means() {
         assert_eq!(reason, "Error");
         assert_names(&message, &[&format!("failed with exit code {code}"), words, &simulation.pod_name(&format!("model-{number}"))]);
     }
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's cluster runs each image's program"]
+fn an_image_whose_command_is_not_there_is_told_with_its_name() {
+    let stage = Stage::on(Ground::Real);
+    let _mso = stage.start_mso();
+    let simulation = stage.simulation();
+    let mut model = simulation.model("model-0", &[]);
+    model.image_url = required("MSO_TEST_IMAGE_WITHOUT_COMMAND", "an image whose command is /no-such-command, as a pod names it");
+    simulation.send(&simulation.request(0.0, vec![model]));
+    simulation.hear("AllModelsHaveTerminated");
+    assert_eq!(simulation.heard(), ["model-0/ModelHasTerminated 08 01 10 80 01", "model-0/ErrorOccurred", "AllModelsHaveTerminated"]);
+    let (reason, message) = simulation.why("model-0");
+    assert_eq!(reason, "StartError");
+    assert_names(&message, &["/no-such-command", "no such file or directory"]);
+    assert_eq!(simulation.error(), format!("Simulation {} fails. {message}", simulation.id));
 }
 
 #[test]
