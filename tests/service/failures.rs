@@ -1,6 +1,6 @@
 //! Each cause for which a model does not run or ends, provoked; and what the SO is told of it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::service::Service;
 use crate::support::stage::{FAILED_WITHOUT_CODE, Simulation, Stage};
@@ -259,6 +259,63 @@ fn a_pod_that_is_evicted_as_a_drain_does_it_is_told_so() {
     let (reason, message) = simulation.why("model-0");
     assert_eq!(reason, "PodDeleted");
     assert_names(&message, &["EvictionByEvictionAPI", "start the simulation again"]);
+}
+
+/// The service sees nothing of it until the new pod is there, whose uid this is.
+fn replace_pod(stage: &Stage, mso: &Service, simulation: &Simulation<'_>, replacement: impl FnOnce(Value) -> Value) -> String {
+    simulation.deploy(0.0, &["model-0"]);
+    simulation.hear("ModelsReady");
+    let name = simulation.pod_name("model-0");
+    let pod = stage.namespace.pod(&name).expect("the model runs");
+    let before = pod["metadata"]["uid"].as_str().expect("a pod has a uid").to_owned();
+    mso.freeze();
+    stage.namespace.delete_pod_by_force(&name);
+    stage.namespace.create(&replacement(pod));
+    mso.thaw();
+    simulation.hear("AllModelsHaveTerminated");
+    let (reason, message) = simulation.why("model-0");
+    assert_eq!(reason, "PodReplaced");
+    assert_eq!(
+        simulation.heard(),
+        ["ModelsReady", &format!("model-0/ModelHasTerminated {FAILED_WITHOUT_CODE}"), "AllModelsHaveTerminated"]
+    );
+    let now = stage.namespace.pod(&name).expect("it is left alone")["metadata"]["uid"].as_str().expect("a pod has a uid").to_owned();
+    assert_names(&message, &[&format!("the pod was {before}"), &format!("one with uid {now} has its name"), "start the simulation again"]);
+    now
+}
+
+#[test]
+fn a_pod_whose_name_somebody_elses_pod_has_taken_is_told_as_replaced_and_the_other_one_is_left_alone() {
+    let stage = Stage::new();
+    let mso = stage.start_mso();
+    let simulation = stage.simulation();
+    let of_somebody_else = |pod: Value| {
+        let container = json!({"name": "other", "image": pod["spec"]["containers"][0]["image"]});
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod["metadata"]["name"]}, "spec": {"restartPolicy": "Never", "containers": [container]}})
+    };
+    let now = replace_pod(&stage, &mso, &simulation, of_somebody_else);
+    stage.run_one_more();
+    assert_eq!(stage.namespace.pod_uids(), [(simulation.pod_name("model-0"), now)]);
+}
+
+/// `kubectl get -o yaml | kubectl replace --force -f -`, say: the same labels and annotations.
+#[test]
+fn a_pod_that_is_made_anew_by_hand_is_told_as_replaced_as_its_model_has_lost_its_work() {
+    let stage = Stage::new();
+    let mso = stage.start_mso();
+    let simulation = stage.simulation();
+    let the_same = |mut pod: Value| {
+        for name in ["uid", "resourceVersion", "creationTimestamp"] {
+            pod["metadata"].as_object_mut().expect("a pod has metadata").remove(name);
+        }
+        for name in ["nodeName", "volumes"] {
+            pod["spec"].as_object_mut().expect("a pod has a spec").remove(name);
+        }
+        pod["status"].take();
+        pod
+    };
+    replace_pod(&stage, &mso, &simulation, the_same);
+    stage.run_one_more();
 }
 
 #[test]
