@@ -261,6 +261,32 @@ fn a_pod_that_is_evicted_as_a_drain_does_it_is_told_so() {
     assert_names(&message, &["EvictionByEvictionAPI", "start the simulation again"]);
 }
 
+#[test]
+fn a_pod_that_a_person_deletes_gently_or_by_force_is_told_as_deleted_by_others() {
+    let stage = Stage::new();
+    let _mso = stage.start_mso_with("REPORT_ERRORS", "always");
+    let delete_with = |delete: &dyn Fn(&str)| {
+        let simulation = stage.simulation();
+        simulation.deploy(0.0, &["model-0"]);
+        simulation.hear("ModelsReady");
+        delete(&simulation.pod_name("model-0"));
+        simulation.hear("AllModelsHaveTerminated");
+        let (reason, message) = simulation.why("model-0");
+        assert_eq!(reason, "PodDeleted");
+        assert_names(&message, &[&simulation.pod_name("model-0"), "start the simulation again"]);
+        assert_eq!(simulation.error(), format!("Simulation {} fails. {message}", simulation.id));
+        stage.namespace.wait_until_gone(&simulation.pod_name("model-0"));
+        (simulation.heard().remove(1), message)
+    };
+    let (heard, message) = delete_with(&|pod| stage.namespace.delete_pod(pod));
+    assert_eq!(heard, "model-0/ModelHasTerminated 08 01 10 8f 01");
+    assert_names(&message, &["exit code 143, it was told to end (SIGTERM)", "somebody deleted its pod"]);
+    // The kubelet may tell how its container ended, or be too late.
+    let (_, message) = delete_with(&|pod| stage.namespace.delete_pod_by_force(pod));
+    let words = ["somebody deleted its pod", "the pod was deleted, and not by this service"];
+    assert!(words.iter().any(|words| message.contains(words)), "{message}");
+}
+
 /// The service sees nothing of it until the new pod is there, whose uid this is.
 fn replace_pod(stage: &Stage, mso: &Service, simulation: &Simulation<'_>, replacement: impl FnOnce(Value) -> Value) -> String {
     simulation.deploy(0.0, &["model-0"]);
