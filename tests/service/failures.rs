@@ -7,7 +7,7 @@ use crate::support::stage::{FAILED_WITHOUT_CODE, Simulation, Stage};
 use crate::support::{Ground, LIMIT, manifests::apply, required};
 
 /// One model, which fails without a code: the reason and the message that the SO is told.
-fn fails_without_code(simulation: &Simulation<'_>) -> (String, String) {
+pub(crate) fn fails_without_code(simulation: &Simulation<'_>) -> (String, String) {
     simulation.hear("AllModelsHaveTerminated");
     assert_eq!(
         simulation.heard(),
@@ -25,7 +25,7 @@ fn demand_much_cpu(stage: &Stage) {
     apply(&[json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": {"limits": limits}})]);
 }
 
-fn assert_names(text: &str, words: &[&str]) {
+pub(crate) fn assert_names(text: &str, words: &[&str]) {
     for word in words {
         assert!(text.contains(word), "{word:?} is not in {text:?}");
     }
@@ -218,32 +218,6 @@ fn a_model_that_takes_too_much_memory_is_told_as_oom_killed() {
     let (reason, message) = simulation.why("model-0");
     assert_eq!(reason, "OOMKilled");
     assert_names(&message, &["exit code 137", "Raise its memory limit"]);
-}
-
-#[test]
-#[ignore = "only on the real ground: devkit's cluster has no admission policies"]
-fn an_admission_policy_that_denies_is_told_at_once() {
-    let stage = Stage::on(Ground::Real);
-    let _mso = stage.start_mso();
-    let name = format!("deny-{}", stage.namespace.name);
-    let rules = json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]);
-    let selector = json!({"matchLabels": {"kubernetes.io/metadata.name": stage.namespace.name}});
-    let validations = json!([{"expression": "false", "message": "no models on Tuesdays"}]);
-    let policy = json!({"matchConstraints": {"resourceRules": rules, "namespaceSelector": selector}, "validations": validations});
-    let api_version = "admissionregistration.k8s.io/v1";
-    apply(&[
-        json!({"apiVersion": api_version, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name}, "spec": policy}),
-        json!({
-            "apiVersion": api_version, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
-            "spec": {"policyName": name, "validationActions": ["Deny"]},
-        }),
-    ]);
-    stage.namespace.wait_until_pods_are_denied();
-    let simulation = stage.simulation();
-    simulation.deploy(0.0, &["model-0"]);
-    let (reason, message) = fails_without_code(&simulation);
-    stage.namespace.kubectl(&["delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", &name]);
-    assert_names(&format!("{reason}: {message}"), &["no models on Tuesdays", "what the cluster admits"]);
 }
 
 #[test]

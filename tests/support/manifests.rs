@@ -43,3 +43,24 @@ pub(crate) fn apply(objects: &[Value]) {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     kubectl(&["apply", "-f", "-"], &list.to_string()).expect("the cluster takes these objects");
 }
+
+/// What stands in no namespace, and is gone when the test is over.
+pub(crate) struct ClusterWide {
+    objects: Value,
+}
+
+impl ClusterWide {
+    pub(crate) fn new(objects: Vec<Value>) -> Self {
+        let these = Self { objects: json!({"apiVersion": "v1", "kind": "List", "items": objects}) };
+        apply(&objects);
+        these
+    }
+}
+
+impl Drop for ClusterWide {
+    fn drop(&mut self) {
+        if let Err(error) = kubectl(&["delete", "-f", "-", "--ignore-not-found"], &self.objects.to_string()) {
+            eprintln!("something is left in the cluster: {error}");
+        }
+    }
+}
