@@ -39,3 +39,48 @@ fn an_admission_policy_that_denies_is_told_at_once() {
     let (reason, message) = fails_without_code(&simulation);
     assert_names(&format!("{reason}: {message}"), &["no models on Tuesdays", "what the cluster admits"]);
 }
+
+const WEBHOOK: &str = "does-not-answer.test.dots";
+
+/// At an address that is nobody's: <https://datatracker.ietf.org/doc/html/rfc5737>.
+fn webhook_that_does_not_answer(stage: &Stage) -> ClusterWide {
+    let webhook = ClusterWide::new(vec![json!({
+        "apiVersion": API_VERSION, "kind": "ValidatingWebhookConfiguration", "metadata": {"name": format!("silent-{}", stage.namespace.name)},
+        "webhooks": [{
+            "name": WEBHOOK, "clientConfig": {"url": "https://192.0.2.1/"}, "timeoutSeconds": 1, "failurePolicy": "Fail",
+            "rules": creates_of_pods(), "namespaceSelector": only_in(stage), "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        }],
+    })]);
+    stage.namespace.wait_until_pods_are_denied();
+    webhook
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's cluster calls no webhooks"]
+fn a_webhook_that_does_not_answer_fails_in_time_the_models_whose_pods_it_holds_up_and_is_named() {
+    let stage = Stage::on(Ground::Real);
+    let mso = stage.start_mso_with("API_TIMEOUT", "4");
+    let _webhook = webhook_that_does_not_answer(&stage);
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    let (reason, message) = fails_without_code(&simulation);
+    assert_eq!(reason, "ApiUnavailable");
+    assert_names(&message, &["failed calling webhook", WEBHOOK]);
+    mso.line("Creates of pods wait, ApiUnavailable: ");
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's cluster calls no webhooks"]
+fn a_webhook_that_is_mended_in_time_costs_no_model() {
+    let stage = Stage::on(Ground::Real);
+    let mso = stage.start_mso();
+    let webhook = webhook_that_does_not_answer(&stage);
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    assert_names(&mso.line("Creates of pods wait, ApiUnavailable: "), &[WEBHOOK]);
+    drop(webhook);
+    simulation.hear("ModelsReady");
+    simulation.end_models(&["model-0"]);
+    simulation.hear("AllModelsHaveTerminated");
+    assert_eq!(simulation.heard(), ["ModelsReady", "model-0/ModelHasTerminated", "AllModelsHaveTerminated"]);
+}
