@@ -4,18 +4,9 @@ use serde_json::{Value, json};
 
 use super::failures::{assert_names, fails_without_code};
 use crate::support::Ground;
-use crate::support::manifests::ClusterWide;
+use crate::support::manifests::{ADMISSION_API, ClusterWide, creates_of_pods};
 use crate::support::stage::Stage;
-
-const API_VERSION: &str = "admissionregistration.k8s.io/v1";
-
-fn creates_of_pods() -> Value {
-    json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}])
-}
-
-fn only_in(stage: &Stage) -> Value {
-    json!({"matchLabels": {"kubernetes.io/metadata.name": stage.namespace.name}})
-}
+use crate::support::webhook::Webhook;
 
 #[test]
 #[ignore = "only on the real ground: devkit's cluster has no admission policies"]
@@ -24,12 +15,11 @@ fn an_admission_policy_that_denies_is_told_at_once() {
     let _mso = stage.start_mso();
     let name = format!("deny-{}", stage.namespace.name);
     let validations = json!([{"expression": "false", "message": "no models on Tuesdays"}]);
-    let policy =
-        json!({"matchConstraints": {"resourceRules": creates_of_pods(), "namespaceSelector": only_in(&stage)}, "validations": validations});
+    let policy = json!({"matchConstraints": {"resourceRules": creates_of_pods(), "namespaceSelector": stage.namespace.selector()}, "validations": validations});
     let _policy = ClusterWide::new(vec![
-        json!({"apiVersion": API_VERSION, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name}, "spec": policy}),
+        json!({"apiVersion": ADMISSION_API, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name}, "spec": policy}),
         json!({
-            "apiVersion": API_VERSION, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
+            "apiVersion": ADMISSION_API, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
             "spec": {"policyName": name, "validationActions": ["Deny"]},
         }),
     ]);
@@ -45,10 +35,10 @@ const WEBHOOK: &str = "does-not-answer.test.dots";
 /// At an address that is nobody's: <https://datatracker.ietf.org/doc/html/rfc5737>.
 fn webhook_that_does_not_answer(stage: &Stage) -> ClusterWide {
     let webhook = ClusterWide::new(vec![json!({
-        "apiVersion": API_VERSION, "kind": "ValidatingWebhookConfiguration", "metadata": {"name": format!("silent-{}", stage.namespace.name)},
+        "apiVersion": ADMISSION_API, "kind": "ValidatingWebhookConfiguration", "metadata": {"name": format!("silent-{}", stage.namespace.name)},
         "webhooks": [{
             "name": WEBHOOK, "clientConfig": {"url": "https://192.0.2.1/"}, "timeoutSeconds": 1, "failurePolicy": "Fail",
-            "rules": creates_of_pods(), "namespaceSelector": only_in(stage), "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            "rules": creates_of_pods(), "namespaceSelector": stage.namespace.selector(), "sideEffects": "None", "admissionReviewVersions": ["v1"],
         }],
     })]);
     stage.namespace.wait_until_pods_are_denied();
@@ -83,4 +73,30 @@ fn a_webhook_that_is_mended_in_time_costs_no_model() {
     simulation.end_models(&["model-0"]);
     simulation.hear("AllModelsHaveTerminated");
     assert_eq!(simulation.heard(), ["ModelsReady", "model-0/ModelHasTerminated", "AllModelsHaveTerminated"]);
+}
+
+/// A fake model beside a model, or before it.
+fn injected(stage: &Stage, variables: &[(&str, &str)]) -> Value {
+    let port = stage.broker.pod_port.to_string();
+    let connection = [("MQTT_HOST", stage.broker.pod_host.as_str()), ("MQTT_PORT", &port), ("SIMULATION_ID", "-"), ("MODEL_ID", "mesh")];
+    let env: Vec<Value> = connection.iter().chain(variables).map(|(name, value)| json!({"name": name, "value": value})).collect();
+    json!({"name": "mesh", "image": stage.model_image(), "env": env})
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's cluster calls no webhooks"]
+fn an_injected_init_container_that_fails_fails_its_model_and_is_named() {
+    let stage = Stage::on(Ground::Real);
+    let _mso = stage.start_mso();
+    let init = injected(&stage, &[("EXIT_AFTER_SECONDS", "0"), ("EXIT_CODE", "3")]);
+    let _webhook = Webhook::that_patches(&stage.namespace, &json!([{"op": "add", "path": "/spec/initContainers", "value": [init]}]));
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    simulation.hear("AllModelsHaveTerminated");
+    assert_eq!(simulation.heard(), ["model-0/ModelHasTerminated 08 01 10 03", "model-0/ErrorOccurred", "AllModelsHaveTerminated"]);
+    let (reason, message) = simulation.why("model-0");
+    assert_eq!(reason, "InitContainerFailed");
+    assert_names(&message, &["init container mesh ended with code 3: Error"]);
+    assert_eq!(simulation.error(), format!("Simulation {} fails. {message}", simulation.id));
+    stage.namespace.wait_until_gone(&simulation.pod_name("model-0"));
 }

@@ -44,6 +44,13 @@ pub(crate) fn apply(objects: &[Value]) {
     kubectl(&["apply", "-f", "-"], &list.to_string()).expect("the cluster takes these objects");
 }
 
+pub(crate) const ADMISSION_API: &str = "admissionregistration.k8s.io/v1";
+
+/// For policies and webhooks.
+pub(crate) fn creates_of_pods() -> Value {
+    json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}])
+}
+
 /// What stands in no namespace, and is gone when the test is over.
 pub(crate) struct ClusterWide {
     objects: Value,
