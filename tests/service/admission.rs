@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::failures::{assert_names, fails_without_code};
-use crate::support::Ground;
 use crate::support::manifests::{ADMISSION_API, ClusterWide, creates_of_pods};
 use crate::support::stage::Stage;
 use crate::support::webhook::Webhook;
+use crate::support::{Ground, eventually};
 
 #[test]
 #[ignore = "only on the real ground: devkit's cluster has no admission policies"]
@@ -99,4 +99,53 @@ fn an_injected_init_container_that_fails_fails_its_model_and_is_named() {
     assert_names(&message, &["init container mesh ended with code 3: Error"]);
     assert_eq!(simulation.error(), format!("Simulation {} fails. {message}", simulation.id));
     stage.namespace.wait_until_gone(&simulation.pod_name("model-0"));
+}
+
+/// In front of the model's container.
+fn inject_sidecar(stage: &Stage, variables: &[(&str, &str)]) -> Webhook {
+    let patch = json!([{"op": "add", "path": "/spec/containers/0", "value": injected(stage, variables)}]);
+    Webhook::that_patches(&stage.namespace, &patch)
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's cluster calls no webhooks"]
+fn an_injected_sidecar_that_goes_on_keeps_no_model_from_its_end_and_goes_with_its_pod() {
+    let stage = Stage::on(Ground::Real);
+    let _mso = stage.start_mso();
+    let _webhook = inject_sidecar(&stage, &[("EXIT_AFTER_SECONDS", "100000")]);
+    let simulation = stage.simulation();
+    simulation.deploy(1.0, &["model-0", "model-1"]);
+    simulation.hear("ModelsReady");
+    simulation.end_models(&["model-0", "model-1"]);
+    simulation.hear("AllModelsHaveTerminated");
+    for model in ["model-0", "model-1"] {
+        let pod = stage.namespace.pod(&simulation.pod_name(model)).expect("its log is kept");
+        assert_eq!(pod["status"]["phase"], "Running");
+        assert_eq!(pod["spec"]["containers"][0]["name"], "mesh");
+    }
+    let ends = ["model-0/ModelHasTerminated", "model-1/ModelHasTerminated"];
+    assert_eq!(simulation.heard_sorted(), [&["AllModelsHaveTerminated", "ModelsReady"], &ends[..]].concat());
+    stage.run_one_more();
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's cluster calls no webhooks"]
+fn an_injected_sidecar_that_fails_beside_a_running_model_fails_nothing() {
+    let stage = Stage::on(Ground::Real);
+    let _mso = stage.start_mso();
+    let _webhook = inject_sidecar(&stage, &[("EXIT_AFTER_SECONDS", "0"), ("EXIT_CODE", "3")]);
+    let simulation = stage.simulation();
+    simulation.deploy(1.0, &["model-0"]);
+    simulation.hear("ModelsReady");
+    let name = simulation.pod_name("model-0");
+    eventually("the sidecar's end", || {
+        let statuses = stage.namespace.pod(&name)?["status"]["containerStatuses"].take();
+        let sidecar = statuses.as_array()?.iter().find(|status| status["name"] == "mesh")?;
+        (sidecar["state"]["terminated"]["exitCode"] == 3).then_some(())
+    });
+    simulation.end_models(&["model-0"]);
+    simulation.hear("AllModelsHaveTerminated");
+    assert_eq!(simulation.heard(), ["ModelsReady", "model-0/ModelHasTerminated", "AllModelsHaveTerminated"]);
+    stage.namespace.wait_for_phase(&name, "Failed");
+    stage.run_one_more();
 }
