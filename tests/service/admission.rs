@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::failures::{assert_names, fails_without_code};
 use crate::support::manifests::{ADMISSION_API, ClusterWide, creates_of_pods};
 use crate::support::stage::Stage;
-use crate::support::webhook::Webhook;
+use crate::support::webhook::{self, Webhook};
 use crate::support::{Ground, eventually};
 
 #[test]
@@ -148,4 +148,17 @@ fn an_injected_sidecar_that_fails_beside_a_running_model_fails_nothing() {
     assert_eq!(simulation.heard(), ["ModelsReady", "model-0/ModelHasTerminated", "AllModelsHaveTerminated"]);
     stage.namespace.wait_for_phase(&name, "Failed");
     stage.run_one_more();
+}
+
+#[test]
+#[ignore = "only on the real ground: devkit's cluster calls no webhooks"]
+fn a_webhook_that_denies_is_told_at_once_and_is_named() {
+    let stage = Stage::on(Ground::Real);
+    let _mso = stage.start_mso();
+    let _webhook = Webhook::that_answers(&stage.namespace, json!({"allowed": false, "status": {"message": "no models on Wednesdays"}}));
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    let (reason, message) = fails_without_code(&simulation);
+    assert_eq!(reason, "PodAdmissionFailed");
+    assert_names(&message, &[webhook::NAME, "no models on Wednesdays", "what the cluster admits"]);
 }
