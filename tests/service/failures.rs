@@ -25,6 +25,13 @@ fn demand_much_cpu(stage: &Stage) {
     apply(&[json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": {"limits": limits}})]);
 }
 
+/// Of each container.
+fn limit_memory(stage: &Stage) {
+    let metadata = json!({"name": "small", "namespace": stage.namespace.name});
+    let limits = json!([{"type": "Container", "default": {"memory": "24Mi"}, "defaultRequest": {"memory": "24Mi"}}]);
+    apply(&[json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": {"limits": limits}})]);
+}
+
 pub(crate) fn assert_names(text: &str, words: &[&str]) {
     for word in words {
         assert!(text.contains(word), "{word:?} is not in {text:?}");
@@ -209,15 +216,29 @@ fn a_quota_that_is_used_up_at_the_third_model_fails_that_one_in_time() {
 fn a_model_that_takes_too_much_memory_is_told_as_oom_killed() {
     let stage = Stage::on(Ground::Real);
     let _mso = stage.start_mso();
-    let metadata = json!({"name": "small", "namespace": stage.namespace.name});
-    let limits = json!([{"type": "Container", "default": {"memory": "24Mi"}, "defaultRequest": {"memory": "24Mi"}}]);
-    apply(&[json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": {"limits": limits}})]);
+    limit_memory(&stage);
     let simulation = stage.simulation();
     simulation.send(&simulation.request(0.0, vec![simulation.model("model-0", &[("LOG_BYTES_IN_ONE_LINE", "100000000")])]));
     simulation.hear("model-0/ModelHasTerminated 08 01 10 89 01");
     let (reason, message) = simulation.why("model-0");
     assert_eq!(reason, "OOMKilled");
     assert_names(&message, &["exit code 137", "Raise its memory limit"]);
+}
+
+/// Takes a node that kills this process alone: with cgroup v1, or with `singleProcessOOMKill` for its kubelet.
+#[test]
+#[ignore = "only on the real ground: devkit's containers have no memory limit"]
+fn a_model_that_loses_a_process_to_the_memory_limit_and_ends_well_is_told_as_a_success_with_a_warning() {
+    let stage = Stage::on(Ground::Real);
+    let mso = stage.start_mso();
+    limit_memory(&stage);
+    let simulation = stage.simulation();
+    simulation.send(&simulation.request(0.0, vec![simulation.model("model-0", &[("CHILD_MEMORY_BYTES", "100000000")])]));
+    simulation.hear("ModelsReady");
+    simulation.end_models(&["model-0"]);
+    simulation.hear("AllModelsHaveTerminated");
+    assert_eq!(simulation.heard(), ["ModelsReady", "model-0/ModelHasTerminated", "AllModelsHaveTerminated"]);
+    assert_names(&mso.line("now has exit code 0"), &["WARN", "OOMKilled"]);
 }
 
 #[test]
