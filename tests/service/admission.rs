@@ -162,3 +162,17 @@ fn a_webhook_that_denies_is_told_at_once_and_is_named() {
     assert_eq!(reason, "PodAdmissionFailed");
     assert_names(&message, &[webhook::NAME, "no models on Wednesdays", "what the cluster admits"]);
 }
+
+#[test]
+#[ignore = "only on the real ground: devkit's cluster calls no webhooks"]
+fn a_config_map_that_the_cluster_refers_to_and_that_is_not_there_fails_the_model_in_time_and_is_named() {
+    let stage = Stage::on(Ground::Real);
+    let _mso = stage.start_mso_with("CONTAINER_CONFIG_TIMEOUT", "3");
+    let from = json!([{"configMapRef": {"name": "no-such-config-map"}}]);
+    let _webhook = Webhook::that_patches(&stage.namespace, &json!([{"op": "add", "path": "/spec/containers/0/envFrom", "value": from}]));
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    let (reason, message) = fails_without_code(&simulation);
+    assert_eq!(reason, "CreateContainerConfigError");
+    assert_names(&message, &["configmap \"no-such-config-map\" not found", "The events of its pod say more"]);
+}

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::service::Service;
 use crate::support::stage::{FAILED_WITHOUT_CODE, Simulation, Stage};
-use crate::support::{Ground, LIMIT, manifests::apply, required};
+use crate::support::{Ground, LIMIT, eventually, manifests::apply, required};
 
 /// One model, which fails without a code: the reason and the message that the SO is told.
 pub(crate) fn fails_without_code(simulation: &Simulation<'_>) -> (String, String) {
@@ -80,6 +80,25 @@ fn a_secret_that_is_not_there_fails_its_model_in_time_and_is_named() {
     let (reason, message) = fails_without_code(&simulation);
     assert_eq!(reason, "CreateContainerConfigError");
     assert_names(&message, &["no-such-secret", "The events of its pod say more"]);
+}
+
+/// The kubelet waits for what a volume is made of, and tells its events alone why.
+#[test]
+#[ignore = "only on the real ground: devkit's node has no volumes"]
+fn a_secret_of_a_volume_that_is_not_there_fails_its_model_in_time_and_the_events_are_pointed_to() {
+    let stage = Stage::on(Ground::Real);
+    let mut settings = stage.settings();
+    settings.insert("GOOGLE_APPLICATION_CREDENTIALS_K8S_SECRET".to_owned(), "no-such-secret".to_owned());
+    settings.insert("CONTAINER_CREATING_TIMEOUT".to_owned(), "3".to_owned());
+    let _mso = Service::start(&settings);
+    let simulation = stage.simulation();
+    simulation.deploy(0.0, &["model-0"]);
+    let (reason, message) = fails_without_code(&simulation);
+    assert_eq!(reason, "ContainerCreating");
+    assert_names(&message, &["The events of its pod say more"]);
+    let events = || stage.namespace.kubectl(&["get", "events", "-o", "jsonpath={.items[*].message}"]);
+    eventually("the event", || events().contains("secret \"no-such-secret\" not found").then_some(()));
+    stage.namespace.wait_until_gone(&simulation.pod_name("model-0"));
 }
 
 #[test]
