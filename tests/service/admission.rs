@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::failures::{assert_names, fails_without_code};
+use super::failures::{KUBELET_TRIES_TWICE, assert_names, fails_without_code};
 use crate::support::manifests::{ADMISSION_API, ClusterWide, creates_of_pods};
 use crate::support::stage::Stage;
 use crate::support::webhook::{self, Webhook};
@@ -167,7 +167,7 @@ fn a_webhook_that_denies_is_told_at_once_and_is_named() {
 #[ignore = "only on the real ground: devkit's cluster calls no webhooks"]
 fn a_config_map_that_the_cluster_refers_to_and_that_is_not_there_fails_the_model_in_time_and_is_named() {
     let stage = Stage::on(Ground::Real);
-    let _mso = stage.start_mso_with("CONTAINER_CONFIG_TIMEOUT", "3");
+    let _mso = stage.start_mso_with("CONTAINER_CONFIG_TIMEOUT", KUBELET_TRIES_TWICE);
     let from = json!([{"configMapRef": {"name": "no-such-config-map"}}]);
     let _webhook = Webhook::that_patches(&stage.namespace, &json!([{"op": "add", "path": "/spec/containers/0/envFrom", "value": from}]));
     let simulation = stage.simulation();

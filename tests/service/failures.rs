@@ -6,6 +6,9 @@ use crate::support::service::Service;
 use crate::support::stage::{FAILED_WITHOUT_CODE, Simulation, Stage};
 use crate::support::{Ground, LIMIT, eventually, manifests::apply, required};
 
+/// In seconds. A kubelet that is busy says at its first try only that it has not heard yet what it needs; the next one is 10 to 15 s later.
+pub(crate) const KUBELET_TRIES_TWICE: &str = "20";
+
 /// One model, which fails without a code: the reason and the message that the SO is told.
 pub(crate) fn fails_without_code(simulation: &Simulation<'_>) -> (String, String) {
     simulation.hear("AllModelsHaveTerminated");
@@ -73,7 +76,7 @@ fn a_secret_that_is_not_there_fails_its_model_in_time_and_is_named() {
     let stage = Stage::new();
     let mut settings = stage.settings();
     settings.insert("AWS_K8S_SECRET".to_owned(), "no-such-secret".to_owned());
-    settings.insert("CONTAINER_CONFIG_TIMEOUT".to_owned(), "3".to_owned());
+    settings.insert("CONTAINER_CONFIG_TIMEOUT".to_owned(), KUBELET_TRIES_TWICE.to_owned());
     let _mso = Service::start(&settings);
     let simulation = stage.simulation();
     simulation.deploy(0.0, &["model-0"]);
