@@ -63,7 +63,7 @@ use done::CANCELLED;
 use event::{BrokerEvent, CallOutcome, Command, CrashLog, Delivery, Event, MessageId, PodCall, PodsEvent, Verb};
 use held::{Arrival, Held, Refused, ToldBlindly};
 use kept::{Kept, Revision};
-use pod_state::{NO_EXIT_CODE, Verdict};
+use pod_state::{NO_EXIT_CODE, SUCCESS_WITH_A_LOSS, Verdict};
 use refusal::{Reason, Remedy, refusal};
 use retention::{Ended, KnownPod};
 use simulation::{Run, Simulation};
@@ -578,7 +578,8 @@ impl Orchestrator {
         let (pod, uid, is_unwanted) = (model.pod.clone(), model.uid.clone(), model.unwanted);
         let Verdict { success, exit_code, .. } = verdict;
         let state = if success { "TERMINATED_SUCCESSFULL" } else { "TERMINATED_FAILED" };
-        let level = if success || verdict.reason == CANCELLED { Level::Info } else { Level::Warn };
+        let is_well = success && verdict.reason != SUCCESS_WITH_A_LOSS;
+        let level = if is_well || verdict.reason == CANCELLED { Level::Info } else { Level::Warn };
         self.say(level, format!("Model {id}/{model_id} now has exit code {exit_code} due to: {}.", verdict.why()));
         self.say(level, format!("Model {id}/{model_id} has terminated. Marking as ModelState.{state}."));
         let revision = match tell {

@@ -2959,6 +2959,15 @@ fn a_sidecar_in_front_of_the_model_says_nothing_of_it() {
 }
 
 #[test]
+fn a_success_that_lost_a_process_to_the_memory_limit_is_warned_of() {
+    let mut session = Session::begun();
+    session.deploys(1, "sim", &["m1"], HOUR);
+    session.created(&pod(1, "sim", "m1", "u1"));
+    session.shows("exit 0, although a child ran out of memory", &ended(pod(1, "sim", "m1", "u1"), 0, "OOMKilled"));
+    session.matches("a_success_that_lost_a_process");
+}
+
+#[test]
 fn a_pod_goes_in_the_time_of_the_api_server() {
     let mut session = Session::begun();
     session.handle("the API server's clock is an hour ahead of ours", Event::Pods(PodsEvent::ServerTime(UnixTime(START + 3600.0))));

@@ -12,6 +12,9 @@ pub const NO_EXIT_CODE: i32 = -1;
 /// Why a model ended whose pod we had stopped, where what we stopped it for is not known.
 pub const STOPPED: &str = "Stopped";
 
+/// Of a model that ended well, which a person should look at all the same.
+pub const SUCCESS_WITH_A_LOSS: &str = "Success, although a process of it was OOMKilled";
+
 /// The kubelet writes messages of any length.
 const MESSAGE_CHARS: usize = 1024;
 
@@ -179,7 +182,7 @@ fn container_ended(pod: &Pod, end: &Terminated) -> Observation {
             Observation::Ended(Verdict::failed_without_code(&pod.status.reason, &message))
         }
         // The kubelet says so of a container in which only a child ran out of memory.
-        (0, "OOMKilled") => Observation::Ended(Verdict::succeeded("Success, although a process of it was OOMKilled")),
+        (0, "OOMKilled") => Observation::Ended(Verdict::succeeded(SUCCESS_WITH_A_LOSS)),
         (0, _) if was_killed_by_its_deletion(pod, end) => {
             Observation::Ended(Verdict::failed_without_code("PodDeleted", &format!("{} (container exit code 0)", why_deleted(pod))))
         }

@@ -1,5 +1,7 @@
 //! The API server is killed. A real one takes the whole cluster along: there these tests run alone, one after the other,
-//! `-- api_server:: --test-threads=1`, and `MSO_TEST_RESTART_APISERVER` is the shell command that kills it and starts it again.
+//! `-- api_server:: --include-ignored --test-threads=1`, and `MSO_TEST_RESTART_APISERVER` is the shell command that kills it and starts it again.
+
+mod nodes;
 
 use std::thread;
 

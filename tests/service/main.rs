@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admission;
 mod api_server;
 mod as_a_pod;
 mod failures;

@@ -43,3 +43,31 @@ pub(crate) fn apply(objects: &[Value]) {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     kubectl(&["apply", "-f", "-"], &list.to_string()).expect("the cluster takes these objects");
 }
+
+pub(crate) const ADMISSION_API: &str = "admissionregistration.k8s.io/v1";
+
+/// For policies and webhooks.
+pub(crate) fn creates_of_pods() -> Value {
+    json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}])
+}
+
+/// What stands in no namespace, and is gone when the test is over.
+pub(crate) struct ClusterWide {
+    objects: Value,
+}
+
+impl ClusterWide {
+    pub(crate) fn new(objects: Vec<Value>) -> Self {
+        let these = Self { objects: json!({"apiVersion": "v1", "kind": "List", "items": objects}) };
+        apply(&objects);
+        these
+    }
+}
+
+impl Drop for ClusterWide {
+    fn drop(&mut self) {
+        if let Err(error) = kubectl(&["delete", "-f", "-", "--ignore-not-found"], &self.objects.to_string()) {
+            eprintln!("something is left in the cluster: {error}");
+        }
+    }
+}

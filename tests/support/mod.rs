@@ -12,6 +12,7 @@ pub(crate) mod manifests;
 pub(crate) mod namespace;
 pub(crate) mod service;
 pub(crate) mod stage;
+pub(crate) mod webhook;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

@@ -252,9 +252,18 @@ impl Namespace {
         before
     }
 
-    /// The API server takes moments to know of a policy.
     pub(crate) fn wait_until_pods_are_denied(&self) {
-        eventually("the denial", || (self.try_to_create_a_pod(&self.api) != 201).then_some(()));
+        self.try_to_create_pods_until("the denial", |code| code != 201);
+    }
+
+    /// Of what the API server takes moments to know: by its answer's code, or otherwise.
+    pub(crate) fn try_to_create_pods_until(&self, what: &str, is_known: impl Fn(u16) -> bool) {
+        eventually(what, || is_known(self.try_to_create_a_pod(&self.api)).then_some(()));
+    }
+
+    /// Of a policy or webhook that is for this namespace alone.
+    pub(crate) fn selector(&self) -> Value {
+        json!({"matchLabels": {"kubernetes.io/metadata.name": self.name}})
     }
 
     fn try_to_create_a_pod(&self, api: &Api) -> u16 {

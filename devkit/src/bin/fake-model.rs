@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,6 +22,10 @@ const TERMINATED: i32 = 128 + signal_hook::consts::SIGTERM;
 
 /// How long the broker may take for our last messages.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+// What a fake model tells its child.
+const LOG_BYTES_IN_ONE_LINE: &str = "LOG_BYTES_IN_ONE_LINE";
+const CHILD_MEMORY_BYTES: &str = "CHILD_MEMORY_BYTES";
 
 fn main() -> ExitCode {
     match run() {
@@ -54,6 +58,8 @@ struct Settings {
     log_lines: usize,
     /// One more line, of this length.
     log_bytes_in_one_line: usize,
+    /// At the start a child takes so much memory, be it killed for that. It is another fake model, which writes a line of this length to nobody.
+    child_memory_bytes: usize,
 }
 
 impl Settings {
@@ -73,7 +79,8 @@ impl Settings {
             exit_code: parsed("EXIT_CODE")?.unwrap_or(0),
             fail_at_parameters: parsed("FAIL_AT_PARAMETERS")?.unwrap_or(false),
             log_lines: parsed("LOG_LINES")?.unwrap_or(0),
-            log_bytes_in_one_line: parsed("LOG_BYTES_IN_ONE_LINE")?.unwrap_or(0),
+            log_bytes_in_one_line: parsed(LOG_BYTES_IN_ONE_LINE)?.unwrap_or(0),
+            child_memory_bytes: parsed(CHILD_MEMORY_BYTES)?.unwrap_or(0),
         })
     }
 }
@@ -115,6 +122,10 @@ fn run() -> Result<u8, String> {
     let settings = Settings::read()?;
     let started = now();
     write_log(&settings).map_err(|error| format!("standard output: {error}"))?;
+    if settings.child_memory_bytes > 0 {
+        let ended = run_child(settings.child_memory_bytes).map_err(|error| format!("child: {error}"))?;
+        println!("the child ended: {ended}");
+    }
 
     let (client, connection) = connect(&settings);
     let (news, heard) = mpsc::channel();
@@ -201,6 +212,12 @@ fn write_log(settings: &Settings) -> std::io::Result<()> {
         writeln!(out)?;
     }
     out.flush()
+}
+
+fn run_child(memory_bytes: usize) -> std::io::Result<ExitStatus> {
+    let mut child = Command::new(std::env::current_exe()?);
+    child.env_remove(CHILD_MEMORY_BYTES).env(LOG_BYTES_IN_ONE_LINE, memory_bytes.to_string()).env("EXIT_AFTER_SECONDS", "0");
+    child.stdout(Stdio::null()).status()
 }
 
 fn connect(settings: &Settings) -> (Client, Connection) {
