@@ -101,13 +101,13 @@ pub fn run(config: &Config, question: &Question) -> Result<(), Problem> {
         return write(&mut output, question, json, || text::of_all(&source, &summaries, is_colored));
     };
     let of = format!("of simulator {:?} in namespace {}", source.simulator, source.namespace);
-    let simulation = find("simulation", id, &of, &simulations, |simulation| &simulation.summary.id)?;
+    let simulation = find(&source, "simulation", id, &of, &simulations, |simulation| &simulation.summary.id)?;
     let Simulation { summary, models } = simulation;
     let Some(id) = &question.model else {
         let json = || json!({"source": source, "simulation": summary, "models": models});
         return write(&mut output, question, json, || text::of_simulation(&source, simulation, is_colored));
     };
-    let model = find("model", id, &format!("of simulation {}", summary.id), models, |model| &model.id)?;
+    let model = find(&source, "model", id, &format!("of simulation {}", summary.id), models, |model| &model.id)?;
     let evidence = gather(&client, model, &source.namespace);
     let json = || json!({"source": source, "simulation": summary, "model": model, "evidence": evidence});
     write(&mut output, question, json, || text::of_model(summary, model, &evidence, &source, is_colored))
@@ -149,13 +149,14 @@ fn look(config: &Config, client: &Client) -> Result<(Source, Vec<Simulation>), P
     Ok((source, simulations))
 }
 
-fn find<'a, T>(kind: &str, id: &str, of: &str, all: &'a [T], id_of: impl Fn(&T) -> &str) -> Result<&'a T, Problem> {
+fn find<'a, T>(source: &Source, kind: &str, id: &str, of: &str, all: &'a [T], id_of: impl Fn(&T) -> &str) -> Result<&'a T, Problem> {
     all.iter().find(|one| id_of(one) == id).ok_or_else(|| {
         let there_are = match text::named(all.iter().map(id_of)) {
             names if names.is_empty() => "there is none".to_owned(),
             names => format!("there is {names}"),
         };
-        Problem::Unknown(format!("no {kind} {} {of}: {there_are}", Shown::of(id)))
+        let notes: String = source.notes.iter().map(|note| format!("; {note}")).collect();
+        Problem::Unknown(format!("no {kind} {} {of}: {there_are}{notes}", Shown::of(id)))
     })
 }
 

@@ -252,6 +252,7 @@ fn where_records_may_not_be_read_the_pods_alone_are_explained() {
         "✓ 1 running",
     ];
     explained(&stage.settings(), &[&simulation.id], &words);
+    assert!(refused(&stage.settings(), &["nobody"], 1).contains("; the records may not be read"), "one may be there all the same");
 }
 
 #[test]

@@ -1799,11 +1799,14 @@ fn a_model_that_ends_well_and_never_was_ready_is_an_error_for_the_others() {
     pods.iter().for_each(|pod| session.created(pod));
     session.ready("sim", "m1");
     session.shows("exit 0", &ended(pods[1].clone(), 0, "Completed"));
+    session.passes(20.0);
+    session.acknowledged();
     session.passes(5.0);
     // What it said came late.
     session.ready("sim", "m2");
     session.passes(6.0);
     session.shows("exit 0", &ended(pods[2].clone(), 0, "Completed"));
+    session.acknowledged();
     session.passes(10.0);
     session.acknowledged();
     session.matches("an_end_without_ready");

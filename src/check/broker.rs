@@ -48,7 +48,9 @@ fn subscribed(Filters { needed, helpful }: &Filters<Vec<String>>, simulator: &Si
         let text = format!("{}: models that an SO has ended early, and that do not end by themselves, run on", refuses(helpful));
         return Finding::warning("subscriptions", text, remedy);
     }
-    Finding::good("subscriptions", format!("the requests of {simulator:?} and what models say can be read"))
+    let text =
+        format!("the requests of {simulator:?} and what models say can be subscribed to; what an acl_file then holds back is not seen");
+    Finding::good("subscriptions", text)
 }
 
 fn refused(address: &str, error: &ConnectionError) -> Finding {

@@ -47,6 +47,10 @@ pub(super) struct Summary {
     pub over_since: Option<UnixTime>,
     /// When its pods go.
     pub delete_by: Option<UnixTime>,
+    /// When its SO said last that it is done: to us, or to its models.
+    pub done_at: Option<UnixTime>,
+    /// Since when all of it is to end, as its SO or `SIMULATION_TIMEOUT` wants it.
+    pub cancelled_at: Option<UnixTime>,
     /// Whether `ModelsReady` went out; none: there is no record of it.
     pub models_ready: Option<ModelsReady>,
     pub notes: Vec<String>,
@@ -221,6 +225,8 @@ impl Settings<'_> {
             since: asked_at.chain(made_at).min_by(|one, other| one.0.total_cmp(&other.0)),
             over_since: over.map(|over| over.at),
             delete_by: over.map(|over| over.delete_by),
+            done_at: record.progress.as_ref().and_then(|progress| progress.done_at),
+            cancelled_at: record.progress.as_ref().and_then(|progress| progress.cancelled).map(|cancelled| cancelled.at),
             models_ready: record.progress.as_ref().map(|progress| progress.models_ready).or(was_sent.then_some(ModelsReady::Sent)),
             notes,
         };

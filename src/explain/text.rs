@@ -39,6 +39,9 @@ pub(super) fn of_simulation(source: &Source, simulation: &Simulation, is_colored
     let line = format!("{} {}  {}", summary.grade().mark(), summary.id, counts(summary, source.at));
     line_of(&mut text, &summary.grade().paint(&line, is_colored));
     line_of(&mut text, &format!("  {}", announced(summary)));
+    if let Some(done) = done(summary, source.at) {
+        line_of(&mut text, &format!("  {done}"));
+    }
     for note in &summary.notes {
         line_of(&mut text, &format!("  {note}"));
     }
@@ -157,6 +160,19 @@ fn announced(summary: &Summary) -> String {
     }
 }
 
+/// Nobody wants it any more, and it has not ended.
+fn done(summary: &Summary, now: UnixTime) -> Option<String> {
+    let at = |at: UnixTime| format!("{at} ({} ago)", span(now.seconds_since(at)));
+    match (summary.over_since, summary.cancelled_at, summary.done_at) {
+        (Some(_), ..) | (None, None, None) => None,
+        (None, Some(since), _) => Some(format!("it is cancelled, {}: what runs is ended after two minutes", at(since))),
+        (None, None, Some(since)) => {
+            let what = "its SO has told its models that it is done";
+            Some(format!("{what}, {}: a new request for it waits until they have ended", at(since)))
+        }
+    }
+}
+
 /// What a model is at, in a few words.
 fn how(model: &Model) -> String {
     let code = model.exit_code.filter(|code| ![0, NO_EXIT_CODE].contains(code)).map_or(String::new(), |code| {
@@ -267,6 +283,8 @@ mod tests {
             since: Some(UnixTime(0.0)),
             over_since: None,
             delete_by: None,
+            done_at: Some(UnixTime(900.0)),
+            cancelled_at: None,
             models_ready: Some(ModelsReady::No),
             notes: Vec::new(),
         };
@@ -276,6 +294,7 @@ simulator so in namespace dots, 1970-01-01T00:16:40Z
 
 ✗ sim  15 models: 1 failed, 12 waiting, 2 ready; since 1970-01-01T00:00:00Z (17 min ago)
   ModelsReady was not sent
+  its SO has told its models that it is done, 1970-01-01T00:15:00Z (100 s ago): a new request for it waits until they have ended
 
 ✗ killed  failed with exit code 137 (it was killed (SIGKILL: out of memory, evicted, or slow to end when told to)): OOMKilled
   why           why killed

@@ -237,9 +237,10 @@ impl Simulation {
         verdicts.filter(|(model, verdict)| !verdict.success && !self.untold.contains_key(&model.pod.model))
     }
 
-    /// Models that have ended well and never said that they are ready, while that is waited for.
+    /// Models that have ended well and never said that they are ready, while that is waited for. What they said came to us before the
+    /// broker's word that it has their end, where it came at all.
     pub(super) fn unready_ends(&self) -> impl Iterator<Item = &Model> {
-        let is_one = |model: &&Model| !model.ready && model.verdict.as_ref().is_some_and(|verdict| verdict.success);
+        let is_one = |model: &&Model| model.told && !model.ready && model.verdict.as_ref().is_some_and(|verdict| verdict.success);
         let is_awaited = self.ended > self.failed && self.models_ready == Announced::No;
         self.models.values().filter(is_one).filter(move |_| is_awaited)
     }

@@ -110,7 +110,9 @@ pub(crate) fn cause(message: &str, pod: &PodName) -> String {
 pub(crate) fn advice(reason: &str) -> &'static str {
     match reason {
         "OOMKilled" => "Raise its memory limit, or let it need less.",
-        "Error" | "StartError" | "ContainerCannotRun" => "The log of its pod says why.",
+        "Error" => "The log of its pod says why.",
+        "StartError" | "ContainerCannotRun" => "Mend the command of its image.",
+        "ApiUnavailable" => "See to the API server, or the webhook that it names.",
         "ErrImagePull"
         | "ImagePullBackOff"
         | "RegistryUnavailable"
