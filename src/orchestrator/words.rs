@@ -124,11 +124,12 @@ pub(crate) fn advice(reason: &str) -> &'static str {
         "ContainerCreating" | "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
             "The events of its pod say more: mend that, and start the simulation again."
         }
-        "ExceededQuota" | "QuotaRequiresResources" => "Change the quota of the namespace, or let other simulations end first.",
+        "ExceededQuota" => "Change the quota of the namespace, or let other simulations end first.",
+        "QuotaRequiresResources" => "Change the quota, or give the namespace a LimitRange with defaults.",
         "Forbidden" | "Unauthorized" => "Give the service its rights: mso check names them.",
         "PodAdmissionFailed" | "InvalidPod" => "Change the request, or what the cluster admits.",
         "Evicted" | "Preempting" | "NodeShutdown" | "Terminated" | "Shutdown" => "Start the simulation again, on nodes with more room.",
-        "PodDeleted" | "PodReplaced" => "Somebody deleted its pod: start the simulation again.",
+        "PodReplaced" => "Somebody deleted its pod: start the simulation again.",
         "WaitingForReady" => "See what it does in the log of its pod, or give it more time: READY_TIMEOUT.",
         CANCELLED => "It was asked for.",
         "SimulationTimeout" => "Raise SIMULATION_TIMEOUT where simulations live for longer.",
