@@ -3,9 +3,9 @@
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::ids::SimulationId;
+use crate::ids::{SimulationId, Uid};
 use crate::kube::Client;
-use crate::orchestrator::event::{CallOutcome, CrashLog, Event, PodCall, RecordCall, RecordOutcome};
+use crate::orchestrator::event::{CallOutcome, CrashLog, Event, PodCall, Question, RecordCall, RecordOutcome};
 use crate::supervise::Beat;
 
 pub fn run(client: &Client, calls: &Receiver<(PodCall, u32)>, events: &Sender<Event>, beat: &Beat) {
@@ -22,10 +22,22 @@ pub fn keep_records(client: &Client, calls: &Receiver<(SimulationId, RecordCall)
     });
 }
 
-pub fn read_logs(client: &Client, logs: &Receiver<CrashLog>, events: &Sender<Event>, beat: &Beat) {
-    for_each(logs, events, beat, |log| {
-        let result = client.read_log(&log.pod, &log.container);
-        Event::LogRead { log, result }
+/// What explains a failure, and nothing waits for.
+pub enum Reading {
+    Log(CrashLog),
+    Events(Question),
+}
+
+pub fn read(client: &Client, readings: &Receiver<Reading>, events: &Sender<Event>, beat: &Beat) {
+    for_each(readings, events, beat, |reading| match reading {
+        Reading::Log(log) => {
+            let result = client.read_log(&log.pod, &log.container);
+            Event::LogRead { log, result }
+        }
+        Reading::Events(question) => {
+            let result = client.list_events(&question.name, question.uid.as_ref().map_or("", Uid::as_str));
+            Event::EventsRead { question, result }
+        }
     });
 }
 

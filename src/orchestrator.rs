@@ -221,6 +221,7 @@ impl Orchestrator {
             Event::Call(outcome) => self.on_call(outcome, now),
             Event::Record(outcome) => self.on_record(outcome, now),
             Event::LogRead { log, result } => self.on_log_read(log, &result, now),
+            Event::EventsRead { question, result } => self.on_events_read(&question, result),
             Event::Timeout => {}
             Event::Stop => {
                 self.stopping = true;

@@ -53,12 +53,17 @@ impl Service {
         let (requests_in, requests) = bounded(MAX_REQUESTS_WAITING);
         let (calls_in, calls) = unbounded();
         let (records_in, records) = unbounded();
-        let (logs_in, logs) = unbounded();
+        let (readings_in, readings) = unbounded();
         let (publisher, connection) = mqtt::open(&config.mqtt, &config.simulator);
         let publisher = Arc::new(publisher);
         let readiness = Arc::<Mutex<Readiness>>::default();
-        let outlets =
-            Outlets { publisher: publisher.clone(), calls: calls_in, records: records_in, logs: logs_in, readiness: readiness.clone() };
+        let outlets = Outlets {
+            publisher: publisher.clone(),
+            calls: calls_in,
+            records: records_in,
+            readings: readings_in,
+            readiness: readiness.clone(),
+        };
         let orchestrator = Orchestrator::new(config.simulator.clone(), config.rules.clone(), config.deploy_parallelism, fastrand::u64(..));
 
         supervisor.spawn("state", STATE_LIMIT, move |beat| state::run(orchestrator, &events, &requests, &outlets, beat))?;
@@ -77,8 +82,8 @@ impl Service {
             supervisor.spawn(format!("records-{i}"), API_LIMIT, move |beat| deployer::keep_records(&client, &records, &events, beat))?;
         }
         for i in 0..LOG_WORKERS {
-            let (client, logs, events) = (client.clone(), logs.clone(), events_in.clone());
-            supervisor.spawn(format!("logs-{i}"), API_LIMIT, move |beat| deployer::read_logs(&client, &logs, &events, beat))?;
+            let (client, readings, events) = (client.clone(), readings.clone(), events_in.clone());
+            supervisor.spawn(format!("logs-{i}"), API_LIMIT, move |beat| deployer::read(&client, &readings, &events, beat))?;
         }
         Ok(Self { events: events_in, publisher, readiness })
     }

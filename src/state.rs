@@ -7,9 +7,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::{debug, error, log};
 
 use crate::clock;
+use crate::deployer::Reading;
 use crate::ids::SimulationId;
 use crate::mqtt::Publisher;
-use crate::orchestrator::event::{BrokerEvent, Command, CrashLog, Event, PodCall, RecordCall};
+use crate::orchestrator::event::{BrokerEvent, Command, Event, PodCall, RecordCall};
 use crate::orchestrator::{Orchestrator, Readiness};
 use crate::supervise::{Beat, lock};
 
@@ -24,7 +25,7 @@ pub struct Outlets {
     pub publisher: Arc<Publisher>,
     pub calls: Sender<(PodCall, u32)>,
     pub records: Sender<(SimulationId, RecordCall)>,
-    pub logs: Sender<CrashLog>,
+    pub readings: Sender<Reading>,
     /// As of the last event: a state thread that hangs is the heartbeat's to tell.
     pub readiness: Arc<Mutex<Readiness>>,
 }
@@ -98,7 +99,11 @@ fn carry_out(command: Command, outlets: &Outlets) -> bool {
         }
         Command::ReadLog(log) => {
             debug!("{log:?}");
-            let _ = outlets.logs.send(log);
+            let _ = outlets.readings.send(Reading::Log(log));
+        }
+        Command::ReadEvents(question) => {
+            debug!("{question:?}");
+            let _ = outlets.readings.send(Reading::Events(question));
         }
     }
     true

@@ -108,7 +108,7 @@ fn rights_that_are_missing_are_named_with_the_commands_that_give_them() {
     }
     let is_mended = || {
         let (text, code) = findings(&stage.settings(), &[]);
-        (code == 0 && text.matches("✓ rights ").count() == 3).then_some(())
+        (code == 0 && text.matches("✓ rights ").count() == 4).then_some(())
     };
     support::eventually("the rights that the commands give", is_mended);
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 use mso::clock::UnixTime;
 use mso::config::{KubernetesSettings, PodSettings, Tls, Token};
+use mso::deployer::Reading;
 use mso::ids::{DeployId, ModelId, PodName, RecordName, SimulationId, SimulatorId, SimulatorName, Uid};
 use mso::kube::error::Error;
 use mso::kube::pod::{NewPod, Pod, Variable};
@@ -332,14 +333,19 @@ fn a_deployer_gives_back_each_call_with_its_outcome() {
     assert_eq!((outcome.call, outcome.attempt), (get("m1"), 7));
     assert!(outcome.result.unwrap_err().is_not_found());
 
-    let (logs, to_read) = crossbeam_channel::unbounded();
+    let (readings, to_read) = crossbeam_channel::unbounded();
     let log = CrashLog { pod: name("m1"), container: "c".to_owned(), crash: "m1 crashed".into(), last_word: "".into(), attempt: 3 };
-    logs.send(log.clone()).unwrap();
-    drop(logs);
-    mso::deployer::read_logs(&client, &to_read, &sender, &Beat::default());
+    readings.send(Reading::Log(log.clone())).unwrap();
+    let PodCall::Get(question) = get("m1") else { panic!("it asks") };
+    readings.send(Reading::Events(question.clone())).unwrap();
+    drop(readings);
+    mso::deployer::read(&client, &to_read, &sender, &Beat::default());
     let Ok(Event::LogRead { log: read, result }) = events.try_recv() else { panic!("no log") };
     assert_eq!(read, log);
     assert!(result.unwrap_err().is_not_found());
+    let Ok(Event::EventsRead { question: read, result }) = events.try_recv() else { panic!("no events") };
+    assert_eq!(read, question);
+    assert!(result.is_err(), "devkit's cluster has none: {result:?}");
 }
 
 #[test]

@@ -167,6 +167,8 @@ impl World {
             match command {
                 Command::Call { call, attempt } => self.calls.push(InFlight { call, attempt, result: None }),
                 Command::ReadLog(log) => self.logs.push(log),
+                // Nothing waits for them.
+                Command::ReadEvents(_) => {}
                 Command::Publish(message) => self.unacknowledged.push(message),
                 Command::Record { simulation, call } => self.record_calls.push(RecordInFlight { simulation, call, result: None }),
                 Command::Acknowledge(Delivery { packet_id, .. }) => {
@@ -251,6 +253,7 @@ impl World {
             Command::Call { .. }
             | Command::Record { .. }
             | Command::ReadLog(_)
+            | Command::ReadEvents(_)
             | Command::Acknowledge(_)
             | Command::Say(..)
             | Command::Halt(_) => {}

@@ -17,7 +17,7 @@ use mso::kube::record::{Content, Found, Progress};
 use mso::orchestrator::Orchestrator;
 use mso::orchestrator::event::{
     Answer, BadRequest, BrokerEvent, CallOutcome, Command, CrashLog, DeployRequest, Event, MessageId, ModelConfiguration, PodCall,
-    PodsEvent, RecordCall, RecordOutcome,
+    PodsEvent, Question, RecordCall, RecordOutcome,
 };
 use mso::secret::Secret;
 use serde_json::{Value, json};
@@ -52,6 +52,7 @@ struct Session {
     text: String,
     calls: Vec<(PodCall, u32)>,
     logs: Vec<CrashLog>,
+    questions: Vec<Question>,
     messages: Vec<MessageId>,
     records: Records,
     record_calls: Vec<(SimulationId, RecordCall)>,
@@ -71,6 +72,7 @@ impl Session {
             text: String::new(),
             calls: Vec::new(),
             logs: Vec::new(),
+            questions: Vec::new(),
             messages: Vec::new(),
             records: Records::default(),
             record_calls: Vec::new(),
@@ -160,6 +162,7 @@ impl Session {
                 Command::Call { call, attempt } => self.calls.push((call, attempt)),
                 Command::Publish(message) => self.messages.push(message.id),
                 Command::ReadLog(log) => self.logs.push(log),
+                Command::ReadEvents(question) => self.questions.push(question),
                 Command::Record { simulation, call } => self.record_calls.push((simulation, call)),
                 Command::Acknowledge(_) | Command::Say(..) | Command::Halt(_) => {}
             }
@@ -242,6 +245,16 @@ impl Session {
     fn log_is(&mut self, lines: &str) {
         let log = self.logs.remove(0);
         self.handle(&format!("the log of {}: {lines:?}", log.pod), Event::LogRead { log, result: Ok(lines.to_owned()) });
+    }
+
+    /// As `(type, reason, message)`, the newest last.
+    fn events_are(&mut self, events: &[(&str, &str, &str)]) {
+        let question = self.questions.remove(0);
+        let event = |(r#type, reason, message): &(&str, &str, &str)| {
+            serde_json::from_value(json!({"type": r#type, "reason": reason, "message": message})).unwrap()
+        };
+        let words = format!("the events of {}: {events:?}", question.name);
+        self.handle(&words, Event::EventsRead { question, result: Ok(events.iter().map(event).collect()) });
     }
 
     fn log_cannot_be_read(&mut self, error: Error) {
@@ -1836,6 +1849,24 @@ fn what_a_container_left_as_its_message_is_said_beside_its_log_unless_that_ends_
     let mut session = crashed("ns\nends");
     session.log_is("begins\nends");
     session.matches("a_last_word_that_is_the_end_of_the_log");
+}
+
+#[test]
+fn the_events_of_a_pod_that_does_not_come_to_run_are_said_and_told_when_it_is_given_up() {
+    let mut session = Session::begun();
+    let pods = ["m1", "m2"].map(|model| waiting(pod(1, "sim", model, &format!("u-{model}")), "ContainerCreating", ""));
+    session.deploys(1, "sim", &["m1", "m2"], 0.0);
+    pods.iter().for_each(|pod| session.created(pod));
+    session.passes(120.0);
+    session.events_are(&[
+        ("Warning", "FailedMount", "secret \"x\" not found, at first"),
+        ("Normal", "Scheduled", "to n1"),
+        ("Warning", "FailedMount", "secret \"x\"\nnot found"),
+        ("Warning", "FailedCreatePodSandBox", "no network"),
+    ]);
+    session.passes(780.0);
+    pods.iter().for_each(|pod| session.got(pod));
+    session.matches("events_of_what_does_not_run");
 }
 
 /// What the watch shows stays true, also where it may not be asked for.

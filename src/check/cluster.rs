@@ -13,9 +13,10 @@ use crate::kube::{Client, Reply};
 use crate::orchestrator::CLOCK_SKEW_SECONDS;
 
 /// What the service asks for, and what it lacks where that is not allowed. `None`: it cannot work then.
-const RIGHTS: [(&str, &[&str], Option<&str>); 3] = [
+const RIGHTS: [(&str, &[&str], Option<&str>); 4] = [
     ("pods", &["get", "list", "watch", "create", "patch", "delete"], None),
     ("pods/log", &["get"], Some("the logs of crashes are not shown")),
+    ("events", &["list"], Some("why a pod does not come to run is not said")),
     ("configmaps", &["get", "list", "create", "patch", "delete"], Some("a restart fails what is not ready yet, and tells ends again")),
 ];
 

@@ -7,6 +7,7 @@ use super::pod_state::Verdict;
 use crate::clock::UnixTime;
 use crate::ids::{DeployId, ModelId, PodName, RecordName, SimulationId, SimulatorId, TopicSegment, Uid};
 use crate::kube::error::Error;
+use crate::kube::event::PodEvent;
 use crate::kube::pod::{NewPod, Pod, Variable};
 use crate::kube::record::{Found, ModelsReady, NewRecord, Record};
 
@@ -19,6 +20,10 @@ pub enum Event {
     LogRead {
         log: CrashLog,
         result: Result<String, Error>,
+    },
+    EventsRead {
+        question: Question,
+        result: Result<Vec<PodEvent>, Error>,
     },
     /// The deadline that `poll_timeout` named may have come.
     Timeout,
@@ -133,6 +138,8 @@ pub enum Command {
     },
     /// Apart from the other calls: a long log would hold up a create.
     ReadLog(CrashLog),
+    /// What the cluster says of a pod that does not come to run. Not every account may ask.
+    ReadEvents(Question),
     Say(log::Level, String),
     /// Going on would do damage: say why, and end with a code that is not 0.
     Halt(String),

@@ -236,6 +236,9 @@ fn of_waiting(waiting: &Waiting, pod: &Pod, whose: &str) -> Obstacle {
         _ => return creating(pod, &waiting.reason, &format!("{whose}{said}")),
     };
     let hint = match kind {
+        Kind::ImagePull if ["connection refused", "no such host", "i/o timeout"].iter().any(|words| said.contains(words)) => {
+            "; does the node reach the image's registry?"
+        }
         Kind::ImagePull => "; does the tag exist, and may the node pull it (KUBERNETES_PULL_IMAGE_SECRET_NAME)?",
         Kind::ImageUnusable => "; no try will make it better",
         _ => "",

@@ -1,23 +1,28 @@
 //! Models that do not do their work yet: what stands in the way, since when, when it is said, and when the model is given up for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use log::Level;
 
 use super::deadline::Deadline;
 use super::deploy::named;
+use super::event::{Command, Question};
 use super::obstacle::{Kind, Obstacle};
-use super::pod_state::Verdict;
+use super::pod_state::{Verdict, one_line};
 use super::{Orchestrator, SAID_AGAIN, Tell};
 use crate::clock::{Now, UnixTime};
 use crate::config::Limits;
 use crate::ids::{ModelId, SimulationId};
+use crate::kube::error::Error;
+use crate::kube::event::PodEvent;
 
 /// What begins or ends for many models is one line; and they are looked at no more often than that.
 const SAID_TOGETHER: Duration = Duration::from_secs(1);
 /// A model that takes long to load is looked after by nobody else.
 const NOT_READY_AGAIN: Duration = Duration::from_secs(15 * 60);
+/// Of each reason the newest.
+const EVENTS_TOLD: usize = 3;
 /// How many models a line names.
 const MODELS_NAMED: usize = 10;
 
@@ -28,6 +33,8 @@ pub(super) struct Pending {
     /// For how long it was so before, where its time stood still since then.
     before: Duration,
     said: Option<(Instant, Obstacle)>,
+    /// What the cluster has said of its pod.
+    events: String,
     /// Its time is over, and its pod is asked for.
     asked: bool,
 }
@@ -72,7 +79,8 @@ impl Orchestrator {
         if model.ready && !obstacle.kind.is_of_pod() {
             return self.on_no_obstacle(id, model_id, now);
         }
-        let new = |since| Pending { obstacle: obstacle.clone(), since, before: Duration::ZERO, said: None, asked: false };
+        let new =
+            |since| Pending { obstacle: obstacle.clone(), since, before: Duration::ZERO, said: None, events: String::new(), asked: false };
         let pending = match model.pending.take() {
             Some(pending) if pending.obstacle.kind == obstacle.kind => Pending { obstacle, ..pending },
             Some(pending) if pending.obstacle.kind.is_pull() && obstacle.kind.is_pull() => {
@@ -126,20 +134,43 @@ impl Orchestrator {
         let Some(simulation) = self.simulations.get_mut(id) else { return };
         // Messages may hold what differs from try to try: a port, an id.
         let mut lines: BTreeMap<String, (&str, String, Vec<ModelId>)> = BTreeMap::new();
+        let mut questions = Vec::new();
         for (model_id, model) in &mut simulation.models {
             let is_due = |pending: &&mut Pending| pending.say_at().is_some_and(|at| at <= now.instant);
             if let Some(pending) = model.pending.as_mut().filter(is_due) {
                 pending.said = Some((now.instant, pending.obstacle.clone()));
                 let Obstacle { kind, reason, message } = pending.obstacle.clone();
-                lines.entry(reason).or_insert((kind.state(), message, Vec::new())).2.push(model_id.clone());
+                let line = lines.entry(reason).or_insert((kind.state(), message, Vec::new()));
+                // One for all that wait for the same.
+                if kind == Kind::Creating && line.2.is_empty() {
+                    let (name, uid) = (model.pod.name.clone(), model.uid.clone());
+                    questions.push(Question { name, simulation: id.clone(), model: model_id.clone(), uid });
+                }
+                line.2.push(model_id.clone());
             }
         }
-        for ((state, reason), models) in std::mem::take(&mut simulation.unblocked) {
+        let unblocked = std::mem::take(&mut simulation.unblocked);
+        self.commands.extend(questions.into_iter().map(Command::ReadEvents));
+        for ((state, reason), models) in unblocked {
             self.say(Level::Info, format!("Models {} of simulation {id} {state}: {reason}.", named(&models, MODELS_NAMED)));
         }
         for (reason, (state, message, models)) in lines {
             self.say(Level::Warn, format!("Models {} of simulation {id} {state}, {reason}: {message}", named(&models, MODELS_NAMED)));
         }
+    }
+
+    /// The kubelet says in events alone what keeps it from a container.
+    pub(super) fn on_events_read(&mut self, question: &Question, result: Result<Vec<PodEvent>, Error>) {
+        let Question { name, simulation: id, model: model_id, uid } = question;
+        let mut warnings: Vec<PodEvent> = result.unwrap_or_default().into_iter().rev().filter(|event| event.r#type == "Warning").collect();
+        let mut reasons = BTreeSet::new();
+        warnings.retain(|event| reasons.insert(event.reason.clone()));
+        let warnings = warnings.iter().take(EVENTS_TOLD).map(|event| format!("{}: {}", one_line(&event.reason), one_line(&event.message)));
+        let events = warnings.collect::<Vec<_>>().join("; ");
+        let Some(model) = self.model_mut(id, model_id).filter(|model| model.uid == *uid && !events.is_empty()) else { return };
+        let Some(pending) = model.pending.as_mut().filter(|pending| pending.obstacle.kind == Kind::Creating) else { return };
+        pending.events.clone_from(&events);
+        self.say(Level::Warn, format!("Pod {name} of model {id}/{model_id} does not come to run. Its events: {events}"));
     }
 
     /// What the last sight of its pod says may be old, where the watch was cut or this process stopped: its pod is asked for.
@@ -160,7 +191,8 @@ impl Orchestrator {
         let Some(model) = self.simulations.get_mut(id).and_then(|simulation| simulation.models.get_mut(model_id)) else { return };
         let Some(pending) = model.pending.as_ref().filter(|pending| pending.is_overdue(&self.limits, now.instant)) else { return };
         let waited = pending.waited(now.instant);
-        let message = format!("{} (for {} s)", pending.obstacle.message, waited.as_secs());
+        let events = if pending.events.is_empty() { String::new() } else { format!("; its events: {}", pending.events) };
+        let message = format!("{} (for {} s){events}", pending.obstacle.message, waited.as_secs());
         let verdict = Verdict::failed_without_code(&pending.obstacle.reason, &message);
         model.ended_by_us = true;
         self.conclude(id, model_id, verdict, Tell::WhenRecorded);

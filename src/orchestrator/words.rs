@@ -46,7 +46,8 @@ pub(super) fn failure(model: &str, pod: &str, node: &str, verdict: &Verdict) -> 
         }
     };
     let why = verdict.why();
-    format!("Model {model}{at} failed{code}: {}. {}", why.trim_end_matches('.'), advice(&verdict.reason))
+    let what = if verdict.reason == CANCELLED { "was ended" } else { "failed" };
+    format!("Model {model}{at} {what}{code}: {}. {}", why.trim_end_matches('.'), advice(&verdict.reason))
 }
 
 /// A model that failed, in the words of [`failure`].
@@ -121,7 +122,10 @@ pub(crate) fn advice(reason: &str) -> &'static str {
         | "ImageInspectError"
         | "SignatureValidationFailed" => "Mend the image's name or the right to pull it, and start the simulation again.",
         "Unschedulable" | "SchedulerError" => "Make room on a node for models, and start the simulation again.",
-        "ContainerCreating" | "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+        "ContainerCreating" => "What its events name keeps it waiting, or CONTAINER_CREATING_TIMEOUT is too short: mso explain shows them.",
+        "NodeAffinity" => "Let its node have the labels that the pod selects, and start the simulation again.",
+        "InitContainerFailed" => "The log of that container says why.",
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
             "The events of its pod say more: mend that, and start the simulation again."
         }
         "ExceededQuota" => "Change the quota of the namespace, or let other simulations end first.",

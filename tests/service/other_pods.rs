@@ -134,7 +134,7 @@ fn a_pod_that_its_node_turned_away_is_made_again_where_that_is_set_and_else_fail
         create_a_pod_that_its_node_turns_away(&stage, &simulation, "model-0");
         let (reason, message) = simulation.why("model-0");
         assert_eq!(reason, "NodeAffinity");
-        assert!(message.contains("Pod was rejected: ") && message.contains("Start the simulation again"), "{message}");
+        assert!(message.contains("Pod was rejected: ") && message.contains("start the simulation again"), "{message}");
         simulation.hear("AllModelsHaveTerminated");
         stage.namespace.wait_until_gone(&simulation.pod_name("model-0"));
     }

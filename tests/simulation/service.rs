@@ -117,6 +117,8 @@ impl World {
                 let words = record_in_words(&call);
                 self.send_call(words, Call::Record { simulation, call }, request);
             }
+            // Nothing waits for them.
+            Command::ReadEvents(_) => {}
             Command::ReadLog(log) => {
                 let request = Request::log(NAMESPACE, &log.pod, &log.container);
                 self.send_call(format!("read the log of {}", log.pod), Call::Log(log), request);

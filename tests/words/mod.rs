@@ -154,6 +154,7 @@ pub fn in_words(command: &Command) -> String {
             RecordCall::Get(name) => format!("record get {}", record_name_in_words(name)),
             RecordCall::Delete { name, uid } => format!("record delete {} ({uid})", record_name_in_words(name)),
         },
+        Command::ReadEvents(question) => format!("read events of {}", question.name),
         Command::ReadLog(log) => {
             let again = if log.attempt > 0 { format!(" (try {})", log.attempt + 1) } else { String::new() };
             format!("read log of {}, container {}{again}", log.pod, log.container)
