@@ -24,9 +24,9 @@ const STATUS_PORT: u16 = 8080;
 /// Not the empty value, which is everywhere the same as none.
 const STATUS_OFF: &str = "off";
 
-/// A year: longer is for ever, which is 0.
 /// Who wants more has a cluster to mend.
 const MOST_RECREATIONS: usize = 100;
+/// A year: longer is for ever, which is 0.
 const LONGEST_TIMEOUT_SECONDS: usize = 365 * 24 * 60 * 60;
 
 /// More creates in flight than this only queue up in the API server.

@@ -576,7 +576,7 @@ impl Orchestrator {
             return;
         }
         let model = &simulation.models[model_id];
-        let (pod, uid, is_unwanted) = (model.pod.clone(), model.uid.clone(), model.unwanted);
+        let (pod, uid, is_unwanted) = (model.pod.clone(), model.uid.clone(), model.unwanted.is_some());
         let Verdict { success, exit_code, .. } = verdict;
         let state = if success { "TERMINATED_SUCCESSFULL" } else { "TERMINATED_FAILED" };
         let is_well = success && verdict.reason != SUCCESS_WITH_A_LOSS;

@@ -221,10 +221,11 @@ impl World {
                     }
                     Body::ErrorOccurred { .. } => {
                         let is_first = !std::mem::replace(&mut heard.error, true) || heard.was_killed;
-                        let has_failed = heard.was_killed || heard.verdicts.values().any(|success| !success);
+                        let has_failed = |(model, success): (&String, &bool)| !success || !heard.ready.contains(model);
+                        let has_failed = heard.was_killed || heard.verdicts.iter().any(has_failed);
                         let is_in_time = heard.models_ready == 0 || heard.was_killed || heard.is_in_doubt;
                         self.holds(is_first, "ErrorOccurred once");
-                        self.holds(has_failed, "ErrorOccurred after a failure");
+                        self.holds(has_failed, "ErrorOccurred after a failure, or an end of one that never was ready");
                         self.holds(is_in_time, "no ErrorOccurred after ModelsReady");
                     }
                     Body::AllModelsHaveTerminated => {

@@ -1444,7 +1444,7 @@ fn a_node_that_is_lost_is_said_and_so_is_that_it_is_back_and_what_took_a_pod_awa
 }
 
 #[test]
-fn a_pod_that_its_node_turned_away_is_made_again_as_often_as_is_set() {
+fn a_pod_that_its_node_turned_away_is_made_again_as_often_as_is_set_and_anew_by_each_process() {
     let rules = Rules { recreate_never_started: 1, ..Rules::default() };
     let mut session = Session::with(rules.clone());
     session.connected();

@@ -407,7 +407,7 @@ mod tests {
 
     use super::*;
     use crate::ids::{DeployId, ModelId, RecordName, SimulationId, SimulatorId, SimulatorName, Uid};
-    use crate::kube::record::{Content, NewRecord, Over, Progress};
+    use crate::kube::record::{CancelledBy, Content, NewRecord, Over, Progress};
     use crate::orchestrator::event::{DeployRequest, ModelConfiguration};
 
     const DEPLOY: &str = "00000000000000ab";
@@ -483,7 +483,7 @@ mod tests {
             progress.ended = BTreeMap::from([(3, 3), (6, -1), (7, -1), (8, -1)]);
             // An SO tells all of them, also those that have failed before.
             progress.done = (0..9).collect();
-            progress.unwanted = [8].into_iter().collect();
+            progress.unwanted = BTreeMap::from([(8, CancelledBy::So)]);
         }));
         let pulls = container("pulls", &json!({"waiting": {"reason": "ErrImagePull", "message": "no\nimage"}}));
         let ended =

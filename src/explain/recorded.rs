@@ -67,7 +67,7 @@ impl RecordOfOne {
                 None => was_sent.then_some(true),
             },
             exit_code: progress.and_then(|(progress, number)| progress.ended.get(&number).copied()),
-            ended_for: progress.and_then(|(progress, number)| progress.ended_for(number)),
+            ended_for: progress.and_then(|(progress, number)| progress.unwanted.get(&number).copied()),
         }
     }
 

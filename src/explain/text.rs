@@ -168,7 +168,7 @@ fn done(summary: &Summary, now: UnixTime) -> Option<String> {
         (None, Some(since), _) => Some(format!("it is cancelled, {}: what runs is ended after two minutes", at(since))),
         (None, None, Some(since)) => {
             let what = "its SO has told its models that it is done";
-            Some(format!("{what}, {}: a new request for it waits until they have ended", at(since)))
+            Some(format!("{what}, {}: a new request for it waits for their end, ten minutes at most", at(since)))
         }
     }
 }
@@ -294,7 +294,7 @@ simulator so in namespace dots, 1970-01-01T00:16:40Z
 
 ✗ sim  15 models: 1 failed, 12 waiting, 2 ready; since 1970-01-01T00:00:00Z (17 min ago)
   ModelsReady was not sent
-  its SO has told its models that it is done, 1970-01-01T00:15:00Z (100 s ago): a new request for it waits until they have ended
+  its SO has told its models that it is done, 1970-01-01T00:15:00Z (100 s ago): a new request for it waits for their end, ten minutes at most
 
 ✗ killed  failed with exit code 137 (it was killed (SIGKILL: out of memory, evicted, or slow to end when told to)): OOMKilled
   why           why killed

@@ -233,8 +233,8 @@ pub struct Progress {
     /// When the last of those came, in the API server's time as the next one.
     pub done_at: Option<UnixTime>,
     pub cancelled: Option<Cancelled>,
-    /// Who was ended for one or the other, and for nothing else.
-    pub unwanted: Bits,
+    /// Whom we ended, and for whom. A verdict never changes.
+    pub unwanted: BTreeMap<usize, CancelledBy>,
     /// Once the broker has the announcement that all have ended.
     pub over: Option<Over>,
 }
@@ -322,6 +322,9 @@ struct ProgressText {
     cancelled_by: Option<CancelledBy>,
     #[serde(default, skip_serializing_if = "Bits::is_empty")]
     unwanted: Bits,
+    /// Those among them that were ended as their simulation had lived for too long.
+    #[serde(default, skip_serializing_if = "Bits::is_empty")]
+    timed_out: Bits,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     over_at: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -349,7 +352,8 @@ impl Progress {
             done_at: self.done_at.map(|at| at.0),
             cancelled_at: self.cancelled.map(|cancelled| cancelled.at.0),
             cancelled_by: self.cancelled.map(|cancelled| cancelled.by),
-            unwanted: self.unwanted.clone(),
+            unwanted: self.unwanted.keys().copied().collect(),
+            timed_out: self.unwanted.iter().filter(|(_, by)| **by == CancelledBy::Timeout).map(|(number, _)| *number).collect(),
             over_at: self.over.map(|over| over.at.0),
             delete_by: self.over.map(|over| over.delete_by.0),
         };
@@ -369,9 +373,14 @@ impl Progress {
             return Err(format!("exitCodes: there are {}, and {} have failed", text.exit_codes.len(), failed.len()));
         }
         ended.extend(failed.into_iter().zip(text.exit_codes));
+        let for_whom = |number| if text.timed_out.contains(number) { CancelledBy::Timeout } else { CancelledBy::So };
         let cancelled = match (text.cancelled_at, text.cancelled_by) {
             (Some(at), Some(by)) => Some(Cancelled { at: UnixTime(at), by }),
-            (Some(_), None) => return Err("cancelledBy: missing beside cancelledAt".to_owned()),
+            // Until this was written, only the SO's wish had a moment of its own.
+            (Some(at), None) => {
+                let by = if text.done_at.is_some() { CancelledBy::So } else { CancelledBy::Timeout };
+                Some(Cancelled { at: UnixTime(at), by })
+            }
             (None, _) => None,
         };
         let over = match (text.over_at, text.delete_by) {
@@ -393,18 +402,9 @@ impl Progress {
             done: text.done,
             done_at: text.done_at.map(UnixTime),
             cancelled,
-            unwanted: text.unwanted,
+            unwanted: text.unwanted.iter().map(|number| (number, for_whom(number))).collect(),
             over,
         })
-    }
-
-    /// For whom a model was ended; none: it has another cause, or has not ended so.
-    pub fn ended_for(&self, number: usize) -> Option<CancelledBy> {
-        match self.unwanted.contains(number) {
-            true if self.done.contains(number) => Some(CancelledBy::So),
-            true => self.cancelled.map(|cancelled| cancelled.by),
-            false => None,
-        }
     }
 
     /// Of this run or one before it.
@@ -668,15 +668,25 @@ mod tests {
             done: [0, 1].into_iter().collect(),
             done_at: Some(UnixTime(0.5)),
             cancelled: Some(Cancelled { at: UnixTime(0.75), by: CancelledBy::Timeout }),
-            unwanted: [5].into_iter().collect(),
+            unwanted: BTreeMap::from([(1, CancelledBy::So), (5, CancelledBy::Timeout)]),
             over: Some(Over { at: UnixTime(1.5), delete_by: UnixTime(3601.5) }),
         };
         let text = concat!(
             r#"{"deploys":["00000000000000ab"],"repeats":["00000000000000ef"],"earlierDeploys":["00000000000000cd"],"replaced":["u-1"],"created":"c4","ready":"4","ended":"c4","#,
-            r#""failed":"44","exitCodes":[3,-1],"told":"8","modelsReady":"sent","errorReported":true,"done":"c","doneAt":0.5,"cancelledAt":0.75,"cancelledBy":"timeout","unwanted":"04","overAt":1.5,"deleteBy":3601.5}"#
+            r#""failed":"44","exitCodes":[3,-1],"told":"8","modelsReady":"sent","errorReported":true,"done":"c","doneAt":0.5,"cancelledAt":0.75,"cancelledBy":"timeout","unwanted":"44","timedOut":"04","overAt":1.5,"deleteBy":3601.5}"#
         );
         assert_eq!(progress.to_text(), text);
         assert_eq!(Progress::read(text), Ok(progress));
+    }
+
+    #[test]
+    fn who_cancelled_a_simulation_is_known_also_of_a_record_from_before_that_was_written() {
+        for (text, by) in [
+            (r#"{"deploys":[],"doneAt":1.0,"cancelledAt":1.5}"#, CancelledBy::So),
+            (r#"{"deploys":[],"cancelledAt":1.5}"#, CancelledBy::Timeout),
+        ] {
+            assert_eq!(Progress::read(text).unwrap().cancelled, Some(Cancelled { at: UnixTime(1.5), by }), "{text}");
+        }
     }
 
     #[test]
@@ -686,7 +696,6 @@ mod tests {
             (r#"{"deploys":["x y"]}"#, "x y"),
             (r#"{"deploys":[],"ready":"g"}"#, "no hexadecimal digit"),
             (r#"{"deploys":[],"ended":"8","failed":"8"}"#, "exitCodes: there are 0, and 1 have failed"),
-            (r#"{"deploys":[],"cancelledAt":1.5}"#, "cancelledBy: missing beside cancelledAt"),
             (r#"{"deploys":[],"overAt":1.5}"#, "deleteBy: missing beside overAt"),
         ] {
             let error = Progress::read(text).unwrap_err();

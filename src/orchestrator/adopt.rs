@@ -216,12 +216,12 @@ impl Orchestrator {
                 model.creation = Creation::Lost;
             }
             model.was_sent_done = progress.done.contains(number);
-            model.unwanted = progress.unwanted.contains(number);
+            model.unwanted = progress.unwanted.get(&number).copied();
             if progress.ready.contains(number) {
                 simulation.set_ready(&model_id);
             }
             if let Some(code) = progress.ended.get(&number) {
-                let verdict = progress.ended_for(number).map_or_else(|| Verdict::recorded(*code), unwanted);
+                let verdict = progress.unwanted.get(&number).map_or_else(|| Verdict::recorded(*code), |by| unwanted(*by));
                 simulation.set_verdict(&model_id, &verdict);
                 if progress.told.contains(number) {
                     simulation.set_told(&model_id);

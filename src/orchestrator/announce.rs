@@ -202,7 +202,8 @@ impl Orchestrator {
             return;
         }
         let Some(simulation) = self.simulations.get(id) else { return };
-        let failure = |(model, verdict)| Failure { model, verdict, message: self.for_a_person(id, model, verdict) };
+        let failure =
+            |(model, verdict)| Failure { model, node: self.place_of(model).1, verdict, message: self.for_a_person(id, model, verdict) };
         let failures: Vec<Failure<'_>> = simulation.failures().map(failure).collect();
         let waits = simulation.models.iter().filter_map(|(model, known)| Some((model, known.pending.as_ref().and_then(Pending::said)?)));
         let unready: Vec<ModelId> = simulation.unready_ends().map(|model| model.pod.model.clone()).collect();
@@ -219,9 +220,14 @@ impl Orchestrator {
 
     /// Who reads it at the SO knows neither pods nor nodes.
     fn for_a_person(&self, id: &SimulationId, model: &Model, verdict: &Verdict) -> String {
-        let known = self.pods.get(&model.pod.name).filter(|known| model.uid.as_ref() == Some(&known.uid));
-        let (pod, node) = known.map_or(("", ""), |known| (known.name.as_str(), known.node.as_str()));
+        let (pod, node) = self.place_of(model);
         words::failure(&format!("{id}/{}", model.pod.model), pod, node, verdict)
+    }
+
+    /// Its pod and that one's node, each empty where there is none.
+    fn place_of(&self, model: &Model) -> (&str, &str) {
+        let known = self.pods.get(&model.pod.name).filter(|known| model.uid.as_ref() == Some(&known.uid));
+        known.map_or(("", ""), |known| (known.name.as_str(), known.node.as_str()))
     }
 
     /// Publishes for a simulation that runs; the broker's acknowledgement is awaited.

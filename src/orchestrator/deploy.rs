@@ -152,33 +152,34 @@ impl Orchestrator {
     /// Nobody may wait for models that will never be. The last message that says so, where any does.
     pub(super) fn refuse(&mut self, simulation: &TopicSegment, bad: &BadRequest, now: Now) -> Option<MessageId> {
         let shown = Shown::of(simulation.as_str());
-        let running = SimulationId::new(simulation.as_str()).ok().and_then(|id| self.simulations.get(&id)).map(Simulation::is_done);
-        if running == Some(false) {
+        let last_run = SimulationId::new(simulation.as_str()).ok().and_then(|id| self.simulations.get(&id));
+        if last_run.is_some_and(|running| !running.is_done()) {
             let text = format!("DeployModels for simulation {shown} is refused, and the simulation goes on without it: {}", bad.problem);
             self.say(Level::Error, text);
             return None;
         }
+        // Of its own models the last run has yet to tell.
+        let is_of_last_run =
+            |model: &&TopicSegment| last_run.is_some_and(|last| last.models.keys().any(|of| of.as_str() == model.as_str()));
+        let models: Vec<TopicSegment> = bad.models.iter().filter(|model| !is_of_last_run(model)).cloned().collect();
+        let has_ended = last_run.is_none();
         self.say(Level::Error, format!("DeployModels for simulation {shown} is refused, and all its models fail: {}", bad.problem));
-        let is_to_be_reported = self.report_errors != ReportErrors::Never && !self.is_said_to_be_done(simulation);
-        let error = is_to_be_reported.then(|| {
-            let message = format!("Simulation {simulation} fails: its DeployModels is refused: {}", bad.problem);
-            let no_model = || TopicSegment::new(NO_MODEL).expect("it has none of a topic's own characters");
-            Body::ErrorOccurred { model: bad.models.first().cloned().unwrap_or_else(no_model), message }
-        });
-        if running.is_some() {
-            // Its last run has yet to tell of these models.
-            return error.map(|error| self.publish(simulation.clone(), error));
-        }
         let mut told = BTreeMap::new();
-        for model in &bad.models {
+        for model in &models {
             let mut verdict = Verdict::failed_without_code(&bad.reason, &bad.problem);
             verdict.message = words::failure(&format!("{simulation}/{model}"), "", "", &verdict);
             let body = Body::ModelHasTerminated { model: model.clone(), verdict };
             let message = self.publish(simulation.clone(), body);
             told.extend(ModelId::new(model.as_str()).ok().map(|model| (message, Told::End(model))));
         }
-        if let Some(error) = error {
-            told.insert(self.publish(simulation.clone(), error), Told::Error);
+        if self.report_errors != ReportErrors::Never && !self.is_said_to_be_done(simulation) {
+            let message = format!("Simulation {simulation} fails: its DeployModels is refused: {}", bad.problem);
+            let no_model = || TopicSegment::new(NO_MODEL).expect("it has none of a topic's own characters");
+            let model = bad.models.first().cloned().unwrap_or_else(no_model);
+            told.insert(self.publish(simulation.clone(), Body::ErrorOccurred { model, message }), Told::Error);
+        }
+        if !has_ended {
+            return told.keys().next_back().copied();
         }
         let end = self.publish(simulation.clone(), Body::AllModelsHaveTerminated);
         told.insert(end, Told::EndOfAll);

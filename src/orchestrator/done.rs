@@ -84,7 +84,7 @@ impl Orchestrator {
         }
     }
 
-    /// False where nobody here is meant, or it was said before.
+    /// False where nobody here is meant, or a model was told before.
     fn note_done(&mut self, id: &SimulationId, model: Option<&ModelId>, now: Now) -> bool {
         let at = Now { unix: self.server_time(now), ..now };
         let Some(simulation) = self.simulations.get_mut(id) else { return false };
@@ -188,7 +188,7 @@ impl Orchestrator {
     fn end_model(&mut self, id: &SimulationId, model_id: &ModelId, by: CancelledBy) {
         if let Some(model) = self.model_mut(id, model_id) {
             model.ended_by_us = true;
-            model.unwanted = true;
+            model.unwanted = Some(by);
         }
         self.conclude(id, model_id, unwanted(by), Tell::WhenRecorded);
     }
@@ -244,9 +244,10 @@ impl Simulation {
             (true, false) => model.waits_for_pod() || is_past(self.done_at, GRACE),
             (true, true) => limits.done.is_some_and(|grace| is_past(self.done_at, grace)),
         };
-        if model.verdict.is_some() || !(is_cancelled || is_done) {
-            return None;
+        match model.verdict {
+            Some(_) => None,
+            None if is_done => Some(CancelledBy::So),
+            None => self.cancelled.filter(|_| is_cancelled).map(|(_, by)| by),
         }
-        if model.was_sent_done { Some(CancelledBy::So) } else { self.cancelled.map(|(_, by)| by) }
     }
 }

@@ -59,6 +59,15 @@ impl Orchestrator {
         pod
     }
 
+    /// They were not put back: they are lost as before.
+    pub(super) fn forget_labelling(&mut self, call: &PodCall) {
+        if let PodCall::Label { pod, .. } = call
+            && let Some(model) = self.model_mut(&pod.simulation, &pod.model)
+        {
+            model.lost_labels = None;
+        }
+    }
+
     /// Whether they are back, and how its model is.
     pub(super) fn ask_what_has_lost_labels(&mut self, id: &SimulationId, model_id: &ModelId) {
         let Some(model) = self.model(id, model_id).filter(|model| model.verdict.is_none()) else { return };

@@ -10,6 +10,7 @@ use super::deploy::named;
 use super::event::{Command, Question};
 use super::obstacle::{Kind, Obstacle};
 use super::pod_state::{Verdict, one_line};
+use super::words::WAITED;
 use super::{Orchestrator, SAID_AGAIN, Tell};
 use crate::clock::{Now, UnixTime};
 use crate::config::Limits;
@@ -192,7 +193,7 @@ impl Orchestrator {
         let Some(pending) = model.pending.as_ref().filter(|pending| pending.is_overdue(&self.limits, now.instant)) else { return };
         let waited = pending.waited(now.instant);
         let events = if pending.events.is_empty() { String::new() } else { format!("; its events: {}", pending.events) };
-        let message = format!("{} (for {} s){events}", pending.obstacle.message, waited.as_secs());
+        let message = format!("{}{WAITED}{} s){events}", pending.obstacle.message, waited.as_secs());
         let verdict = Verdict::failed_without_code(&pending.obstacle.reason, &message);
         model.ended_by_us = true;
         self.conclude(id, model_id, verdict, Tell::WhenRecorded);

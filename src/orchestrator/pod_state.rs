@@ -92,15 +92,16 @@ pub fn observe(pod: &Pod, image: Option<&str>) -> Observation {
     }
 }
 
-/// By its node, before any container of it began: <https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/> and
-/// the kubelet's admission.
+/// By its node, before any container of it began. The kubelet writes these words before those of whoever refused it (seen with 1.34).
 pub fn was_turned_away(pod: &Pod) -> bool {
-    let Status { phase, reason, container_statuses, init_container_statuses, .. } = &pod.status;
+    let Status { phase, reason, message, container_statuses, init_container_statuses, .. } = &pod.status;
+    let is_named = ["NodeAffinity", "Preempting", "UnexpectedAdmissionError", "NodeShutdown"].contains(&reason.as_str());
     let began = |status: &ContainerStatus| {
         status.state.running.is_some() || status.state.terminated.is_some() || status.last_state.terminated.is_some()
     };
     phase == "Failed"
-        && !["", "DeadlineExceeded"].contains(&reason.as_str())
+        && reason != "Evicted"
+        && (is_named || reason.starts_with("OutOf") || message.starts_with("Pod was rejected: "))
         && pod.metadata.deletion_timestamp.is_none()
         && !container_statuses.iter().chain(init_container_statuses).any(began)
 }
@@ -462,6 +463,13 @@ mod tests {
             ("it ended", false, status("Evicted", json!({"terminated": {"exitCode": 137}}))),
             ("it runs, as its status has it", false, status("NodeShutdown", json!({"running": {}}))),
             ("nobody says why", false, json!({"phase": "Failed"})),
+            ("its node was lost", false, json!({"phase": "Failed", "reason": "NodeLost"})),
+            (
+                "another one refused it",
+                true,
+                json!({"phase": "Failed", "reason": "TopologyAffinityError", "message": "Pod was rejected: x"}),
+            ),
+            ("it was evicted", false, json!({"phase": "Failed", "reason": "Evicted", "message": "Pod was rejected: disk"})),
             ("it had its time", false, status("DeadlineExceeded", waiting)),
             ("it has not failed", false, json!({"phase": "Pending", "reason": "NodeAffinity"})),
         ] {

@@ -56,7 +56,7 @@ pub(super) struct KnownPod {
     /// Whose kubelet looks after it; empty until it has one.
     pub node: String,
     pub delete_by: Option<UnixTime>,
-    /// It goes first, as its simulation runs anew.
+    /// It goes first, as its simulation runs anew, or its model has another one.
     pub replaced: bool,
     /// When the record says that there is to be another one: before that, a restart would miss it.
     pub replaced_by: Revision,
@@ -273,7 +273,9 @@ impl Orchestrator {
         let image = self.model_with_pod(&seen).map(|model| model.pod.image.clone());
         let observation = pod_state::observe(pod, image.as_deref());
         seen.container = pod_state::model_container(pod, image.as_deref()).to_owned();
-        seen.last_word = pod_state::last_word(pod, &seen.container).to_owned();
+        if self.is_run_by(&seen.simulation, &seen.model, &seen.uid) {
+            seen.last_word = pod_state::last_word(pod, &seen.container).to_owned();
+        }
         let phase_is_final = ["Failed", "Succeeded"].contains(&pod.status.phase.as_str());
         seen.ended = phase_is_final || matches!(observation, Observation::Ended(_));
         seen.runs_since = (pod.status.phase == "Running").then_some(now.instant);
@@ -534,6 +536,7 @@ impl Orchestrator {
 
     pub(super) fn on_changed(&mut self, call: &PodCall, result: Result<Answer, Error>, now: Now) {
         let Err(error) = result else { return };
+        self.forget_labelling(call);
         // Meanwhile another pod may have the name: of that one nothing was asked.
         let Some(known) = self.pods.get_mut(call.pod()).filter(|known| call.uid() == Some(&known.uid)) else { return };
         let (name, uid) = (known.name.clone(), known.uid.clone());
@@ -556,6 +559,7 @@ impl Orchestrator {
         if let PodCall::Create(pod) = call {
             return self.on_made_before(pod);
         }
+        self.forget_labelling(call);
         if let Some(known) = self.pods.get_mut(call.pod()).filter(|known| call.uid() == Some(&known.uid)) {
             known.forget_asking(call);
             self.touched_pods.insert(call.pod().clone());

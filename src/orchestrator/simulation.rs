@@ -88,8 +88,8 @@ pub(super) struct Model {
     /// The pod that runs it, once one is known.
     pub uid: Option<Uid>,
     pub verdict: Option<Verdict>,
-    /// It was ended as its SO, or its age, wanted it.
-    pub unwanted: bool,
+    /// For whom it was ended, where it was for that.
+    pub unwanted: Option<CancelledBy>,
     /// We gave it up while its pod ran.
     pub ended_by_us: bool,
     /// A create of this process went without an answer: the pod that turns up may be of that one.
@@ -210,6 +210,7 @@ impl Simulation {
         self.ready == self.models.len()
             && self.failed == 0
             && self.lost.is_empty()
+            && self.error == Reported::No
             && !self.is_done()
             && matches!(self.models_ready, Announced::No | Announced::WhenRecorded(_))
             && !self.models.values().any(Model::waits_for_pod)
@@ -319,7 +320,7 @@ impl Simulation {
             done: numbers(&|model| model.was_sent_done),
             done_at: self.done_at.map(|at| at.unix),
             cancelled: self.cancelled.map(|(at, by)| Cancelled { at: at.unix, by }),
-            unwanted: numbers(&|model| model.unwanted),
+            unwanted: self.models.values().filter_map(|model| Some((model.pod.number, model.unwanted?))).collect(),
             over: None,
         }
     }
@@ -345,7 +346,7 @@ impl Model {
             was_sent_done: false,
             uid: None,
             verdict: None,
-            unwanted: false,
+            unwanted: None,
             ended_by_us: false,
             may_be_created: false,
             earlier_pod_was_ready: false,

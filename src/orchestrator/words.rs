@@ -11,6 +11,8 @@ use crate::ids::{ModelId, PodName, SimulationId};
 
 /// Of causes in one message: there are as many as Kubernetes has words.
 const CAUSES_TOLD: usize = 10;
+/// Stands before how long it waited.
+pub(super) const WAITED: &str = " (for ";
 /// How many models are named beside a cause.
 const MODELS_NAMED: usize = 10;
 
@@ -53,6 +55,8 @@ pub(super) fn failure(model: &str, pod: &str, node: &str, verdict: &Verdict) -> 
 /// A model that failed, in the words of [`failure`].
 pub(super) struct Failure<'a> {
     pub model: &'a Model,
+    /// Empty where there is none.
+    pub node: &'a str,
     pub verdict: &'a Verdict,
     pub message: String,
 }
@@ -65,8 +69,8 @@ pub(super) fn error<'a>(
     waits: impl Iterator<Item = (&'a ModelId, &'a Obstacle)>,
 ) -> String {
     let mut causes: BTreeMap<(&str, i32, String), (&str, Vec<ModelId>)> = BTreeMap::new();
-    for Failure { model, verdict, message } in failures {
-        let key = (verdict.reason.as_str(), verdict.exit_code, cause(&verdict.message, &model.pod.name));
+    for Failure { model, node, verdict, message } in failures {
+        let key = (verdict.reason.as_str(), verdict.exit_code, cause(&verdict.message, &model.pod.name, node));
         causes.entry(key).or_insert((message, Vec::new())).1.push(model.pod.model.clone());
     }
     let mut text = format!("Simulation {id} fails.");
@@ -102,9 +106,10 @@ pub(crate) fn is_end_of_log<'a>(message: &str, log: impl Iterator<Item = &'a str
     message.is_empty() || (!log.is_empty() && lines.all(|(line, of_log)| of_log.ends_with(line)))
 }
 
-/// What is the same for all whom it befalls.
-pub(crate) fn cause(message: &str, pod: &PodName) -> String {
-    message.replace(pod.as_str(), "")
+/// What is the same for all whom it befalls: not which pod, on which node, for how long, and what is said of it beside.
+fn cause(message: &str, pod: &PodName, node: &str) -> String {
+    let message = message.split(WAITED).next().unwrap_or_default();
+    message.replace(pod.as_str(), "").replace(&format!("node {node}"), "node")
 }
 
 /// Of those reasons whose words do not say it themselves.
@@ -122,7 +127,7 @@ pub(crate) fn advice(reason: &str) -> &'static str {
         | "ImageInspectError"
         | "SignatureValidationFailed" => "Mend the image's name or the right to pull it, and start the simulation again.",
         "Unschedulable" | "SchedulerError" => "Make room on a node for models, and start the simulation again.",
-        "ContainerCreating" => "What its events name keeps it waiting, or CONTAINER_CREATING_TIMEOUT is too short: mso explain shows them.",
+        "ContainerCreating" => "What keeps it waiting its events say: mso explain shows them.",
         "NodeAffinity" => "Let its node have the labels that the pod selects, and start the simulation again.",
         "InitContainerFailed" => "The log of that container says why.",
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
@@ -216,11 +221,11 @@ mod tests {
             crashed("f", 3),
             crashed("g", 4),
             failed("h", "PodAdmissionFailed", "pod so-sim-h is too rich"),
-            failed("i", "PodAdmissionFailed", "pod so-sim-i is too rich"),
+            failed("i", "PodAdmissionFailed", "pod so-sim-i is too rich (for 3 s)"),
         ];
         let words = |model: &Model, verdict: &Verdict| format!("{}: {}.", model.pod.model, verdict.why());
         let failures: Vec<Failure<'_>> =
-            failed.iter().map(|(model, verdict)| Failure { model, verdict, message: words(model, verdict) }).collect();
+            failed.iter().map(|(model, verdict)| Failure { model, node: "n1", verdict, message: words(model, verdict) }).collect();
         let obstacle = Obstacle { kind: Kind::Unschedulable, reason: "Unschedulable".to_owned(), message: "no node".to_owned() };
         let threat = Obstacle { kind: Kind::Disruption, reason: "Disruption".to_owned(), message: "soon".to_owned() };
         let (d, e) = (ModelId::new("d").unwrap(), ModelId::new("e").unwrap());
@@ -233,7 +238,7 @@ mod tests {
         let many: Vec<Verdict> = (1..14).map(|code| Verdict::failed(code, "Error", "")).collect();
         let a = model("a");
         let many: Vec<Failure<'_>> =
-            many.iter().map(|verdict| Failure { model: &a, verdict, message: verdict.exit_code.to_string() }).collect();
+            many.iter().map(|verdict| Failure { model: &a, node: "", verdict, message: verdict.exit_code.to_string() }).collect();
         let text = error(&SimulationId::new("sim").unwrap(), &many, &[d], std::iter::empty());
         assert_eq!(
             text,

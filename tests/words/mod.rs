@@ -193,6 +193,7 @@ fn progress_in_words(text: &str) -> String {
     add("ModelsReady", format!("{:?}", progress.models_ready));
     add("error", if progress.error_reported { "reported".to_owned() } else { "No".to_owned() });
     add("done", format!("{:?}", progress.done));
+    add("unwanted", format!("{:?}", progress.unwanted));
     add("cancelled", progress.cancelled.map_or("None".to_owned(), |it| format!("{:.0} s after the start by {:?}", it.at.0 - START, it.by)));
     add("over", progress.over.map_or("None".to_owned(), |over| format!("{:.0} s after the start", over.at.0 - START)));
     words
