@@ -345,7 +345,7 @@ fn a_deployer_gives_back_each_call_with_its_outcome() {
     assert!(result.unwrap_err().is_not_found());
     let Ok(Event::EventsRead { question: read, result }) = events.try_recv() else { panic!("no events") };
     assert_eq!(read, question);
-    assert!(result.is_err(), "devkit's cluster has none: {result:?}");
+    assert!(result.as_ref().map_or(true, Vec::is_empty), "of a pod that never was: {result:?}");
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn a_secret_of_a_volume_that_is_not_there_fails_its_model_in_time_in_the_words_o
     simulation.hear_within(3 * LIMIT, "AllModelsHaveTerminated");
     let (reason, message) = fails_without_code(&simulation);
     assert_eq!(reason, "ContainerCreating");
-    assert_names(&message, &["FailedMount", "no-such-secret", "What its events name"]);
+    assert_names(&message, &["FailedMount", "no-such-secret", "mso explain shows them"]);
     mso.line("does not come to run. Its events: FailedMount: ");
 }
 
