@@ -210,7 +210,7 @@ impl Simulation {
         self.ready == self.models.len()
             && self.failed == 0
             && self.lost.is_empty()
-            && self.error == Reported::No
+            && !self.unready_end_is_certain
             && !self.is_done()
             && matches!(self.models_ready, Announced::No | Announced::WhenRecorded(_))
             && !self.models.values().any(Model::waits_for_pod)
