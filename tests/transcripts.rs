@@ -46,6 +46,7 @@ fn bad_request(simulation: &str, models: &[&str]) -> (String, Event) {
 
 /// Plays what surrounds the core, one step at a time, and writes down what is said.
 struct Session {
+    rules: Rules,
     core: Orchestrator,
     start: Instant,
     since: Duration,
@@ -64,8 +65,9 @@ impl Session {
     }
 
     fn with(rules: Rules) -> Self {
-        let core = Orchestrator::new(SimulatorName::new("so").unwrap(), rules, 2, 7);
+        let core = Orchestrator::new(SimulatorName::new("so").unwrap(), rules.clone(), 2, 7);
         Self {
+            rules,
             core,
             start: now().instant,
             since: Duration::ZERO,
@@ -129,7 +131,7 @@ impl Session {
 
     fn killed_while_the_broker_is_away(&mut self) {
         self.text += "> kill -9, and a new process\n";
-        self.core = Orchestrator::new(SimulatorName::new("so").unwrap(), Rules::default(), 2, 7);
+        self.core = Orchestrator::new(SimulatorName::new("so").unwrap(), self.rules.clone(), 2, 7);
         self.calls.clear();
         self.logs.clear();
         self.messages.clear();
@@ -1446,7 +1448,7 @@ fn a_node_that_is_lost_is_said_and_so_is_that_it_is_back_and_what_took_a_pod_awa
 #[test]
 fn a_pod_that_its_node_turned_away_is_made_again_as_often_as_is_set_and_anew_by_each_process() {
     let rules = Rules { recreate_never_started: 1, ..Rules::default() };
-    let mut session = Session::with(rules.clone());
+    let mut session = Session::with(rules);
     session.connected();
     session.listed(vec![]);
     let [m1, m2] = ["m1", "m2"].map(|model| pod(1, "sim", model, &format!("u-{model}")));
@@ -1457,8 +1459,6 @@ fn a_pod_that_its_node_turned_away_is_made_again_as_often_as_is_set_and_anew_by_
     session.ready("sim", "m2");
     session.shows("turned away", &turned_away(&m1));
     session.killed();
-    session.core = Orchestrator::new(SimulatorName::new("so").unwrap(), rules, 2, 7);
-    session.connected();
     session.finds(vec![turned_away(&m1), m2.clone()]);
     session.deleted(&turned_away(&m1));
     let again = pod(1, "sim", "m1", "u-again");
@@ -1721,7 +1721,7 @@ fn a_request_that_waits_for_a_run_that_is_done_and_hangs_fails_openly() {
 fn a_simulation_that_lives_for_too_long_is_ended_also_over_a_restart() {
     let simulation = Some(Duration::from_secs(3600));
     let rules = Rules { limits: Limits { simulation, ..Limits::default() }, ..Rules::default() };
-    let mut session = Session::with(rules.clone());
+    let mut session = Session::with(rules);
     session.connected();
     session.listed(vec![]);
     let m1 = pod(1, "sim", "m1", "u1");
@@ -1729,8 +1729,6 @@ fn a_simulation_that_lives_for_too_long_is_ended_also_over_a_restart() {
     session.created(&m1);
     session.passes(3000.0);
     session.killed();
-    session.core = Orchestrator::new(SimulatorName::new("so").unwrap(), rules, 2, 7);
-    session.connected();
     session.finds(vec![m1.clone()]);
     session.passes(600.0);
     session.passes(120.0);
@@ -1742,7 +1740,7 @@ fn a_simulation_that_lives_for_too_long_is_ended_also_over_a_restart() {
 fn a_simulation_that_lives_for_too_long_is_told_so_also_where_one_model_was_done_before() {
     let simulation = Some(Duration::from_secs(3600));
     let rules = Rules { limits: Limits { simulation, ..Limits::default() }, ..Rules::default() };
-    let mut session = Session::with(rules.clone());
+    let mut session = Session::with(rules);
     session.connected();
     session.listed(vec![]);
     let pods = vec![pod(1, "sim", "m1", "u1"), pod(1, "sim", "m2", "u2")];
@@ -1755,7 +1753,6 @@ fn a_simulation_that_lives_for_too_long_is_told_so_also_where_one_model_was_done
     session.got(&pods[0]);
     session.got(&pods[1]);
     session.killed();
-    session.core = Orchestrator::new(SimulatorName::new("so").unwrap(), rules, 2, 7);
     session.finds(pods);
     session.matches("a_simulation_lives_too_long_after_one_was_done");
 }
