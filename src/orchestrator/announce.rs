@@ -5,7 +5,7 @@ use std::time::Duration;
 use log::Level;
 
 use super::deadline::Deadline;
-use super::deploy::named;
+use super::deploy::{FEW_MODELS, named};
 use super::event::{Body, Command, Delivery, Message, MessageId};
 use super::pending::Pending;
 use super::pod_state::Verdict;
@@ -17,8 +17,6 @@ use crate::ids::{ModelId, SimulationId, TopicSegment};
 
 /// What a model says before it ends is on its way for less.
 const READY_AFTER_END: Duration = Duration::from_secs(10);
-/// How many models a line names.
-const MODELS_NAMED: usize = 10;
 
 /// What a message told.
 #[derive(Clone, Debug)]
@@ -168,7 +166,7 @@ impl Orchestrator {
             return;
         };
         if !verdict.success {
-            verdict.message = self.for_a_person(id, model, &verdict);
+            verdict.message = self.failure(id, model, &verdict).message;
         }
         self.touched_pods.insert(model.pod.name.clone());
         self.say(Level::Info, format!("Model {id}/{model_id} has terminated. Send out ModelHasTerminated."));
@@ -188,7 +186,7 @@ impl Orchestrator {
         }
         simulation.unready_end_is_certain = true;
         let models: Vec<ModelId> = simulation.unready_ends().map(|model| model.pod.model.clone()).collect();
-        let names = named(&models, MODELS_NAMED);
+        let names = named(&models, FEW_MODELS);
         self.say(
             Level::Warn,
             format!("Models {names} of simulation {id} ended well and never said that they are ready: no ModelsReady goes out."),
@@ -202,9 +200,7 @@ impl Orchestrator {
             return;
         }
         let Some(simulation) = self.simulations.get(id) else { return };
-        let failure =
-            |(model, verdict)| Failure { model, node: self.place_of(model).1, verdict, message: self.for_a_person(id, model, verdict) };
-        let failures: Vec<Failure<'_>> = simulation.failures().map(failure).collect();
+        let failures: Vec<Failure<'_>> = simulation.failures().map(|(model, verdict)| self.failure(id, model, verdict)).collect();
         let waits = simulation.models.iter().filter_map(|(model, known)| Some((model, known.pending.as_ref().and_then(Pending::said)?)));
         let unready: Vec<ModelId> = simulation.unready_ends().map(|model| model.pod.model.clone()).collect();
         let message = words::error(id, &failures, &unready, waits);
@@ -219,15 +215,10 @@ impl Orchestrator {
     }
 
     /// Who reads it at the SO knows neither pods nor nodes.
-    fn for_a_person(&self, id: &SimulationId, model: &Model, verdict: &Verdict) -> String {
-        let (pod, node) = self.place_of(model);
-        words::failure(&format!("{id}/{}", model.pod.model), pod, node, verdict)
-    }
-
-    /// Its pod and that one's node, each empty where there is none.
-    fn place_of(&self, model: &Model) -> (&str, &str) {
+    fn failure<'a>(&'a self, id: &SimulationId, model: &'a Model, verdict: &'a Verdict) -> Failure<'a> {
         let known = self.pods.get(&model.pod.name).filter(|known| model.uid.as_ref() == Some(&known.uid));
-        known.map_or(("", ""), |known| (known.name.as_str(), known.node.as_str()))
+        let (pod, node) = known.map_or(("", ""), |known| (known.name.as_str(), known.node.as_str()));
+        Failure { model, node, verdict, message: words::failure(&format!("{id}/{}", model.pod.model), pod, node, verdict) }
     }
 
     /// Publishes for a simulation that runs; the broker's acknowledgement is awaited.

@@ -159,13 +159,15 @@ impl Orchestrator {
             return None;
         }
         // Of its own models the last run has yet to tell.
-        let is_of_last_run =
-            |model: &&TopicSegment| last_run.is_some_and(|last| last.models.keys().any(|of| of.as_str() == model.as_str()));
-        let models: Vec<TopicSegment> = bad.models.iter().filter(|model| !is_of_last_run(model)).cloned().collect();
+        let is_of_last_run = |model: &TopicSegment| {
+            let model = ModelId::new(model.as_str());
+            model.is_ok_and(|model| last_run.is_some_and(|last| last.models.contains_key(&model)))
+        };
+        let models: Vec<&TopicSegment> = bad.models.iter().filter(|model| !is_of_last_run(model)).collect();
         let has_ended = last_run.is_none();
         self.say(Level::Error, format!("DeployModels for simulation {shown} is refused, and all its models fail: {}", bad.problem));
         let mut told = BTreeMap::new();
-        for model in &models {
+        for model in models {
             let mut verdict = Verdict::failed_without_code(&bad.reason, &bad.problem);
             verdict.message = words::failure(&format!("{simulation}/{model}"), "", "", &verdict);
             let body = Body::ModelHasTerminated { model: model.clone(), verdict };
@@ -459,15 +461,12 @@ impl Orchestrator {
         let Question { name, simulation: id, model: model_id, uid } = question.clone();
         let Some(model) = self.model(&id, &model_id) else { return };
         let creation = model.creation.clone();
-        let result = result.map(|answer| match answer {
-            Answer::Pod(pod) => Answer::Pod(self.with_its_labels(pod, &id, &model_id, now)),
-            Answer::Done => Answer::Done,
-        });
         let error = match result {
-            Ok(Answer::Pod(pod)) if self.is_old(&pod) => {
-                return self.calls.push_at(now.instant + OLD_ANSWER_AGAIN, PodCall::Get(question), attempt);
-            }
             Ok(Answer::Pod(pod)) => {
+                let pod = self.with_its_labels(pod, &id, &model_id, now);
+                if self.is_old(&pod) {
+                    return self.calls.push_at(now.instant + OLD_ANSWER_AGAIN, PodCall::Get(question), attempt);
+                }
                 self.judge_name(&name, &id, &model_id, &pod, now);
                 self.observe(&pod, now);
                 self.believe_what_has_stayed(&id, &model_id, now);
@@ -588,6 +587,9 @@ pub(super) fn deleted_by_others(why: Option<String>) -> Verdict {
     let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
     Verdict::failed_without_code("PodDeleted", &format!("the pod was deleted, and not by this service{why}"))
 }
+
+/// How many models a line names that is said again and again, or stands on a screen.
+pub(super) const FEW_MODELS: usize = 10;
 
 pub(super) fn named(models: &[ModelId], most: usize) -> String {
     let shown: Vec<&str> = models.iter().take(most).map(ModelId::as_str).collect();

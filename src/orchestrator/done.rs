@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use super::deadline::Deadline;
-use super::deploy::named;
+use super::deploy::{FEW_MODELS, named};
 use super::pod_state::Verdict;
 use super::retention::KnownPod;
 use super::simulation::{Announced, Creation, Model, Simulation};
@@ -26,8 +26,6 @@ pub(super) const CANCELLED: &str = "Cancelled";
 const GRACE: Duration = Duration::from_secs(2 * 60);
 /// Before it is known what runs, and while a request waits; each is some 100 bytes.
 const MAX_DONES_KEPT: usize = 100_000;
-/// How many models a line names.
-const MODELS_NAMED: usize = 10;
 
 impl Orchestrator {
     pub(super) fn on_done(&mut self, id: &SimulationId, model: Option<&ModelId>, now: Now) {
@@ -200,7 +198,7 @@ impl Orchestrator {
         let goes_on = |model: &&Model| model.was_sent_done && model.ready && model.verdict.is_none();
         let models: Vec<ModelId> = simulation.models.values().filter(goes_on).map(|model| model.pod.model.clone()).collect();
         if grace_is_over && !models.is_empty() && !std::mem::replace(&mut simulation.overrun_said, true) {
-            let (models, seconds) = (named(&models, MODELS_NAMED), GRACE.as_secs());
+            let (models, seconds) = (named(&models, FEW_MODELS), GRACE.as_secs());
             let until = match self.limits.done {
                 Some(limit) => format!("ended {} s after it (DONE_GRACE)", limit.as_secs()),
                 None => "left to end by themselves, as DONE_GRACE is 0".to_owned(),

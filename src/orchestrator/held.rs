@@ -7,7 +7,7 @@ use log::Level;
 
 use super::announce::Told;
 use super::deadline::Deadline;
-use super::deploy::{MAX_BYTES, MAX_MODELS, REDELIVERY, TOO_MUCH, named};
+use super::deploy::{FEW_MODELS, MAX_BYTES, MAX_MODELS, REDELIVERY, TOO_MUCH, named};
 use super::event::{BadRequest, Command, Delivery, DeployRequest, MessageId};
 use super::kept::Kept;
 use super::pod_state::Verdict;
@@ -17,8 +17,6 @@ use super::{Orchestrator, Tell};
 use crate::clock::Now;
 use crate::ids::{DeployId, ModelId, SimulationId, TopicSegment};
 
-/// How many models a line names.
-const MODELS_NAMED: usize = 10;
 /// That wait together: for each one a simulation is told that it failed, if it comes to that.
 const MAX_HELD_REQUESTS: usize = 1000;
 
@@ -196,7 +194,7 @@ impl Orchestrator {
             // What is to be told of its end, or recorded, has limits of its own.
             return self.deadlines.set(now.instant + LAST_RUN_AWAITED, Deadline::LastRunIsAwaited(id.clone()));
         }
-        let (running, seconds) = (named(&running, MODELS_NAMED), LAST_RUN_AWAITED.as_secs());
+        let (running, seconds) = (named(&running, FEW_MODELS), LAST_RUN_AWAITED.as_secs());
         let problem = format!(
             "the last run of this simulation is done, and its models {running} have not ended in {seconds} s: delete their pods, or set \
              DONE_GRACE"

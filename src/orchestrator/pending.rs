@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use super::deadline::Deadline;
-use super::deploy::named;
+use super::deploy::{FEW_MODELS, named};
 use super::event::{Command, Question};
 use super::obstacle::{Kind, Obstacle};
 use super::pod_state::{Verdict, one_line};
@@ -24,8 +24,6 @@ const SAID_TOGETHER: Duration = Duration::from_secs(1);
 const NOT_READY_AGAIN: Duration = Duration::from_secs(15 * 60);
 /// Of each reason the newest.
 const EVENTS_TOLD: usize = 3;
-/// How many models a line names.
-const MODELS_NAMED: usize = 10;
 
 /// What stands in the way of a model.
 pub(super) struct Pending {
@@ -153,10 +151,10 @@ impl Orchestrator {
         let unblocked = std::mem::take(&mut simulation.unblocked);
         self.commands.extend(questions.into_iter().map(Command::ReadEvents));
         for ((state, reason), models) in unblocked {
-            self.say(Level::Info, format!("Models {} of simulation {id} {state}: {reason}.", named(&models, MODELS_NAMED)));
+            self.say(Level::Info, format!("Models {} of simulation {id} {state}: {reason}.", named(&models, FEW_MODELS)));
         }
         for (reason, (state, message, models)) in lines {
-            self.say(Level::Warn, format!("Models {} of simulation {id} {state}, {reason}: {message}", named(&models, MODELS_NAMED)));
+            self.say(Level::Warn, format!("Models {} of simulation {id} {state}, {reason}: {message}", named(&models, FEW_MODELS)));
         }
     }
 

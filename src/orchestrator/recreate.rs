@@ -16,7 +16,7 @@ impl Orchestrator {
         let most = self.recreate_never_started;
         let Some(simulation) = self.simulations.get_mut(id).filter(|simulation| !simulation.is_done()) else { return false };
         let Some(model) = simulation.models.get_mut(model_id) else { return false };
-        let is_wanted = model.verdict.is_none() && !model.ready && model.uid.is_some();
+        let is_wanted = model.verdict.is_none() && !model.ready;
         if !is_wanted || model.recreations >= most || !pod_state::was_turned_away(pod) {
             return false;
         }

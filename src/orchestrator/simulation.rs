@@ -224,12 +224,9 @@ impl Simulation {
             ReportErrors::BeforeReady => self.models_ready != Announced::Acknowledged,
             ReportErrors::Always => true,
         };
-        let is_there_one = || self.failures().next().is_some() || (self.unready_end_is_certain && self.unready_ends().next().is_some());
-        is_wanted
-            && self.done_at.is_none()
-            && self.error == Reported::No
-            && (self.failed > 0 || self.unready_end_is_certain)
-            && is_there_one()
+        let has_failed = || self.failed > 0 && self.failures().next().is_some();
+        let is_unready = || self.unready_end_is_certain && self.unready_ends().next().is_some();
+        is_wanted && self.done_at.is_none() && self.error == Reported::No && (has_failed() || is_unready())
     }
 
     /// Models that have failed, which is told.

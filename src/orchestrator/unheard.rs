@@ -15,8 +15,6 @@ use crate::ids::{ModelId, SimulationId};
 /// A broker hands over what it kept within moments, and a model says ready right after it has begun: one that begins with a connection
 /// has its time too.
 const HEARD_WITHIN: Duration = Duration::from_secs(60);
-/// How many models the log line names.
-const MODELS_NAMED: usize = 10;
 
 impl Orchestrator {
     /// From here on we listen, and what runs is known: both are so for the first time in this process, or again.
@@ -38,7 +36,7 @@ impl Orchestrator {
         if unheard.is_empty() {
             return;
         }
-        let (names, seconds) = (deploy::named(&unheard, MODELS_NAMED), HEARD_WITHIN.as_secs());
+        let (names, seconds) = (deploy::named(&unheard, deploy::FEW_MODELS), HEARD_WITHIN.as_secs());
         let text = format!(
             "Models {names} of simulation {id} run since before we were connected, {seconds} s ago, and have not said that they are ready. \
              One that still loads will say so yet; what one said while we were away may be lost: then no ModelsReady goes out for this \

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::deploy::named;
+use super::deploy::{FEW_MODELS, named};
 use super::done::CANCELLED;
 use super::obstacle::Obstacle;
 use super::pod_state::{NO_EXIT_CODE, Verdict};
@@ -13,8 +13,6 @@ use crate::ids::{ModelId, PodName, SimulationId};
 const CAUSES_TOLD: usize = 10;
 /// Stands before how long it waited.
 pub(super) const WAITED: &str = " (for ";
-/// How many models are named beside a cause.
-const MODELS_NAMED: usize = 10;
 
 /// What a code means that is not the program's own word.
 /// <https://tldp.org/LDP/abs/html/exitcodes.html>, <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>
@@ -78,14 +76,14 @@ pub(super) fn error<'a>(
     for (message, models) in causes.into_values().take(CAUSES_TOLD) {
         text += &format!(" {message}");
         if models.len() > 1 {
-            text += &format!(" So did {}.", named(&models[1..], MODELS_NAMED));
+            text += &format!(" So did {}.", named(&models[1..], FEW_MODELS));
         }
     }
     if more > 0 {
         text += &format!(" And {more} more causes: mso explain {id} shows them.");
     }
     if !unready.is_empty() {
-        let models = named(unready, MODELS_NAMED);
+        let models = named(unready, FEW_MODELS);
         text += &format!(" Models {models} ended well and never said that they are ready: their logs may say why.");
     }
     let mut obstacles: BTreeMap<&str, (&Obstacle, Vec<ModelId>)> = BTreeMap::new();
@@ -93,7 +91,7 @@ pub(super) fn error<'a>(
         obstacles.entry(&obstacle.reason).or_insert((obstacle, Vec::new())).1.push(model.clone());
     }
     for (reason, (obstacle, models)) in obstacles.into_iter().take(CAUSES_TOLD) {
-        text += &format!(" Models {} {}, {reason}: {}.", named(&models, MODELS_NAMED), obstacle.kind.state(), obstacle.message);
+        text += &format!(" Models {} {}, {reason}: {}.", named(&models, FEW_MODELS), obstacle.kind.state(), obstacle.message);
     }
     text
 }
